@@ -1,0 +1,1 @@
+"""The cache itself: pure decisions, without I/O, clock, logging or Supervisor."""

@@ -1,0 +1,51 @@
+"""A result that is there at once, or later."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from supervisor_cache.errors import CacheError
+
+T = TypeVar("T")
+
+
+class Answer(Generic[T]):
+    """The outcome of a write: a value or an error, once it is `done`.
+
+    A storage that commits at once settles it before the write returns; one that asks elsewhere, later.
+    """
+
+    __slots__ = ("_callback", "_error", "_value", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._value: list[T] = []
+        self._error: CacheError | None = None
+        self._callback: Callable[[], None] | None = None
+
+    def resolve(self, value: T) -> None:
+        """Settle with a value."""
+        self._value.append(value)
+        self._settle()
+
+    def reject(self, error: CacheError) -> None:
+        """Settle with an error."""
+        self._error = error
+        self._settle()
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once settled; at once if that is so already."""
+        if self.done:
+            callback()
+        else:
+            self._callback = callback
+
+    def result(self) -> T:
+        """Answer the value, or raise the error. Only once it is `done`."""
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def _settle(self) -> None:
+        self.done = True
+        if self._callback is not None:
+            self._callback()

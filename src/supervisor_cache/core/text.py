@@ -1,0 +1,44 @@
+"""Which characters survive XML-RPC, and how text of unknown origin is shown in faults and logs."""
+
+import re
+
+# Not a character of XML 1.0. Lone surrogates are among them. CR is one, but a parser hands it back as LF.
+_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_ONE_LINE = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+SHOWN_CHARACTERS = 200
+
+
+def misfit(text: str) -> str | None:
+    """Name the first character of ``text`` that cannot be carried, or answer None."""
+    found = _NOT_XML.search(text)
+    return None if found is None else _named(found)
+
+
+def misfit_in_line(text: str) -> str | None:
+    """Like `misfit`, for text that must be one line: TAB and LF do not fit either."""
+    found = _NOT_ONE_LINE.search(text)
+    return None if found is None else _named(found)
+
+
+def _named(found: re.Match[str]) -> str:
+    return f"character U+{ord(found.group()):04X} at position {found.start()}"
+
+
+def utf8_length(text: str) -> int:
+    """Count the bytes of ``text`` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def xml_text_size(text: str) -> int:
+    """Count the bytes of ``text`` inside an XML element, escaped as Python's marshaller does it."""
+    size = utf8_length(text)
+    if "&" in text or "<" in text or ">" in text:
+        size += 4 * text.count("&") + 3 * (text.count("<") + text.count(">"))
+    return size
+
+
+def shown(text: str, characters: int = SHOWN_CHARACTERS) -> str:
+    """Show ``text`` as an ASCII ``repr`` of at most ``characters`` characters, safe for a log or a terminal."""
+    literal = ascii(text[:characters])
+    return literal if len(literal) <= characters else literal[: characters - 3] + "..."

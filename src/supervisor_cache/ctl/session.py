@@ -1,0 +1,138 @@
+"""One command's conversation with supervisord: calls, and what can go wrong with them."""
+
+import http.client
+from typing import Any, Protocol
+from xml.parsers.expat import ExpatError
+from xmlrpc.client import Fault, ProtocolError, ResponseError
+
+from supervisor.xmlrpc import Faults
+
+from supervisor_cache.errors import InvalidArgumentsError, InvalidKeyError, LimitExceededError
+
+NO = 1
+USAGE = 2
+REFUSED = 3
+UNREACHABLE = 4
+NO_SOCKET = 7
+
+UNAUTHORIZED = 401
+MISSING = "no such key"
+
+# Pages of a listing start with this many entries, and halve where they turn out too large.
+_PAGE = 500
+
+
+class FailureError(Exception):
+    """A command ends without what was asked for.
+
+    Attributes:
+        status: The exit status.
+        subject: What it is about; empty for what the command is about.
+        reason: Why, in a few words.
+    """
+
+    def __init__(self, status: int, reason: str, subject: str = "") -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.subject = subject
+
+
+class Proxy(Protocol):
+    """The methods of one namespace, as attributes to call."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Answer the method ``name``."""
+
+
+class Session:
+    """Calls the methods of one namespace.
+
+    Args:
+        proxy: The namespace.
+        namespace: Its name.
+        url: Where it is asked.
+    """
+
+    def __init__(self, proxy: Proxy, namespace: str, url: str) -> None:
+        self._proxy = proxy
+        self.namespace = namespace
+        self._url = url
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Call ``method``.
+
+        Raises:
+            FailureError: It did not answer.
+            ProtocolError: The server wants a password, status 401.
+        """
+        try:
+            return getattr(self._proxy, method)(*args)
+        except Fault as fault:
+            raise self._failure(method, fault) from None
+        except ProtocolError as error:
+            if error.errcode == UNAUTHORIZED:
+                raise
+            raise FailureError(REFUSED, f"HTTP {error.errcode} {error.errmsg}", self._url) from None
+        except (ExpatError, ResponseError, ValueError) as error:
+            raise FailureError(REFUSED, f"unreadable reply: {error}", self._url) from None
+        except ConnectionRefusedError:
+            raise FailureError(UNREACHABLE, "refused connection", self._url) from None
+        except FileNotFoundError:
+            raise FailureError(NO_SOCKET, "no such file", self._url) from None
+        except http.client.HTTPException as error:
+            raise FailureError(UNREACHABLE, f"connection cut: {type(error).__name__}", self._url) from None
+        except OSError as error:
+            raise FailureError(UNREACHABLE, error.strerror or str(error), self._url) from None
+
+    def keys(self, prefix: str) -> list[str]:
+        """List all keys that start with ``prefix``, in pages where they are too many for one reply."""
+        try:
+            answer: list[str] = self.call("getKeys", prefix) if prefix else self.call("getKeys")
+        except FailureError as failure:
+            if LimitExceededError.name not in failure.reason:
+                raise
+            answer = self._pages("getKeys", prefix, lambda page: page[-1])
+        return answer
+
+    def items(self, prefix: str) -> dict[str, Any]:
+        """Answer the values of all keys that start with ``prefix``, in pages."""
+        return {entry["key"]: entry["value"] for entry in self.entries(prefix)}
+
+    def entries(self, prefix: str) -> list[dict[str, Any]]:
+        """Answer all entries whose key starts with ``prefix``, in pages."""
+        return self._pages("getEntries", prefix, lambda page: page[-1]["key"])
+
+    def _pages(self, method: str, prefix: str, last: Any) -> list[Any]:
+        found: list[Any] = []
+        after, size = "", _PAGE
+        while True:
+            try:
+                page = self.call(method, prefix, after, size)
+            except FailureError as failure:
+                if LimitExceededError.name not in failure.reason or size == 1:
+                    raise
+                size //= 2
+                continue
+            found += page
+            if len(page) < size:
+                return found
+            after = last(page)
+
+    def _failure(self, method: str, fault: Fault) -> FailureError:
+        text = str(fault.faultString)
+        if fault.faultCode == InvalidKeyError.code:
+            # 1.1.0 says no more than BAD_NAME of a missing key.
+            if text in {"BAD_NAME", f"BAD_NAME: {MISSING}"} or text.startswith(f"BAD_NAME: {MISSING}:"):
+                return FailureError(NO, MISSING)
+            return FailureError(USAGE, text)
+        if fault.faultCode == InvalidArgumentsError.code:
+            return FailureError(USAGE, text)
+        if fault.faultCode == Faults.UNKNOWN_METHOD:
+            reason = f"this supervisord has no {self.namespace}.{method}: no such namespace, or an older release"
+            return FailureError(REFUSED, reason, self.namespace)
+        if fault.faultCode == Faults.INCORRECT_PARAMETERS:
+            return FailureError(
+                REFUSED, f"{self.namespace}.{method} does not take this: an older release", self.namespace
+            )
+        return FailureError(REFUSED, text)

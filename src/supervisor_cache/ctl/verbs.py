@@ -1,0 +1,275 @@
+"""The verbs: what each asks of supervisord and shows of the answer."""
+
+import pprint
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from supervisor_cache.core.keys import checked_key, checked_note, checked_prefix
+from supervisor_cache.core.values import MAX_INT, MIN_INT, Value, from_json, reply_size
+from supervisor_cache.ctl.arguments import Usage, UsageError, Words
+from supervisor_cache.ctl.output import as_json, bare, moment
+from supervisor_cache.ctl.session import MISSING, NO, FailureError, Session
+
+# A key's length is the server's to judge: the limit is an option there.
+_ANY_LENGTH = sys.maxsize
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb.
+
+    Attributes:
+        name: What follows the namespace in the command.
+        help: What it does, in a sentence.
+        usage: What it takes.
+        run: Does it: asks the session, and says each line of the answer.
+    """
+
+    name: str
+    help: str
+    usage: Usage
+    run: Callable[[Session, Words, Say], None]
+
+
+def _options(words: Words) -> list[dict[str, Any]]:
+    """Make the struct of options; left out where there is none, for release 1.1.0 takes none."""
+    options: dict[str, Any] = {}
+    if "note" in words.values:
+        options["note"] = checked_note(words.values["note"])
+    if "if-changed" in words.flags:
+        options["if_changed"] = True
+    return [options] if options else []
+
+
+def _key(text: str) -> str:
+    return checked_key(text, _ANY_LENGTH)
+
+
+def _value(words: Words) -> Value:
+    given = words.arguments[1:]
+    if "file" in words.values:
+        if given:
+            raise UsageError("VALUE and --file exclude each other")
+        text = _read(words.values["file"])
+    elif given:
+        text = given[0]
+    else:
+        raise UsageError("VALUE is missing")
+    if "json" in words.flags:
+        return from_json(text)
+    reply_size(text)
+    return text
+
+
+def _read(path: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"--file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--file {path}: not UTF-8") from None
+
+
+def _no(key: str, reason: str) -> NoReturn:
+    raise FailureError(NO, reason, key)
+
+
+def _clear(session: Session, words: Words, _say: Say) -> None:
+    session.call("clear", *_options(words))
+
+
+def _count(session: Session, _words: Words, say: Say) -> None:
+    say(str(session.call("getCount")))
+
+
+def _delete(session: Session, words: Words, say: Say) -> None:
+    keys = [_key(word) for word in words.arguments]
+    options = _options(words)
+    if "prefix" in words.values:
+        if keys or "if-revision" in words.values:
+            raise UsageError("--prefix goes with neither KEY nor --if-revision")
+        say(str(session.call("deletePrefix", checked_prefix(words.values["prefix"]), *options)))
+    elif not keys:
+        raise UsageError("KEY is missing")
+    elif "if-revision" in words.values:
+        if len(keys) > 1:
+            raise UsageError("--if-revision goes with one KEY")
+        if not session.call("deleteIf", keys[0], words.values["if-revision"], *options):
+            _no(keys[0], "another revision")
+    elif len(keys) == 1:
+        session.call("delete", keys[0], *options)
+    else:
+        session.call("deleteMany", keys, *options)
+
+
+def _fetch(session: Session, words: Words, say: Say) -> None:
+    show = _show(words)
+    try:
+        value = session.call("fetch", _key(words.arguments[0]))
+    except FailureError as failure:
+        if failure.reason == MISSING and "default" in words.values:
+            say(words.values["default"])
+            return
+        raise
+    say(show(value))
+
+
+def _show(words: Words) -> Callable[[Any], str]:
+    if {"raw", "json"} <= words.flags:
+        raise UsageError("--raw and --json exclude each other")
+    if "raw" in words.flags:
+        return bare
+    return as_json if "json" in words.flags else pprint.pformat
+
+
+def _keys(session: Session, words: Words, say: Say) -> None:
+    show = _show(words)
+    keys = session.keys(checked_prefix("".join(words.arguments)))
+    if "raw" in words.flags:
+        for key in keys:
+            say(key)
+    else:
+        say(show(keys))
+
+
+def _items(session: Session, words: Words, say: Say) -> None:
+    items = session.items(checked_prefix("".join(words.arguments)))
+    if "json" in words.flags:
+        say(as_json(items))
+    else:
+        for key, value in items.items():
+            say(f"{key}\t{as_json(value)}")
+
+
+def _entry(session: Session, words: Words, say: Say) -> None:
+    entry = session.call("getEntry", _key(words.arguments[0]))
+    if "json" in words.flags:
+        say(as_json(entry))
+        return
+    say(f"key       {entry['key']}")
+    say(f"value     {as_json(entry['value'])}")
+    say(f"revision  {entry['revision']}")
+    say(f"modified  {moment(entry['modified'])}")
+    say(f"note      {entry['note']}")
+
+
+def _stats(session: Session, words: Words, say: Say) -> None:
+    stats = session.call("getStats")
+    if "json" in words.flags:
+        say(as_json(stats))
+        return
+    for name, value in sorted(_flat(stats)):
+        say(f"{name:<24} {value}")
+
+
+def _flat(stats: dict[str, Any], parent: str = "") -> list[tuple[str, str]]:
+    lines = []
+    for name, value in stats.items():
+        if isinstance(value, dict):
+            lines += _flat(value, f"{parent}{name}.")
+        elif isinstance(value, float):
+            lines.append((parent + name, f"{value:.10g}"))
+        elif isinstance(value, list):
+            lines.append((parent + name, ", ".join(map(str, value))))
+        else:
+            lines.append((parent + name, str(value)))
+    return lines
+
+
+def _store(session: Session, words: Words, say: Say) -> None:
+    key, value, options = _key(words.arguments[0]), _value(words), _options(words)
+    if_changed = "if-changed" in words.flags
+    if "if-revision" in words.values:
+        expected = words.values["if-revision"]
+        revision = session.call("storeIf", key, value, expected, *options)
+        if not revision:
+            _no(key, "another revision")
+        if if_changed:
+            say("unchanged" if revision == expected else "changed")
+        else:
+            say(revision)
+    elif if_changed:
+        # store answers true either way; storeMany tells.
+        say("changed" if session.call("storeMany", {key: value}, *options) else "unchanged")
+    else:
+        session.call("store", key, value, *options)
+
+
+def _add(session: Session, words: Words, say: Say) -> None:
+    key = _key(words.arguments[0])
+    revision = session.call("add", key, _value(words), *_options(words))
+    if not revision:
+        _no(key, "exists already")
+    say(revision)
+
+
+def _increment(session: Session, words: Words, say: Say) -> None:
+    key, *given = words.arguments
+    delta = "".join(given) or "1"
+    try:
+        number = int(delta)
+    except ValueError:
+        number = MAX_INT + 1
+    if not MIN_INT <= number <= MAX_INT:
+        raise UsageError("DELTA must be an integer of 32 bits")
+    say(str(session.call("increment", _key(key), number, *_options(words))))
+
+
+_NOTE = {"note": "TEXT"}
+_SOURCE = {"file": "PATH"}
+_IF_REVISION = {"if-revision": "REVISION"}
+
+VERBS = (
+    Verb("clear", "Clear all items from the cache.", Usage((), (), _NOTE), _clear),
+    Verb("count", "Get a count of all items in the cache.", Usage(), _count),
+    Verb(
+        "delete",
+        "Delete the items cached at the keys, or all whose key starts with a prefix (says how many).",
+        Usage(("KEY...",), (), {**_NOTE, **_IF_REVISION, "prefix": "PREFIX"}),
+        _delete,
+    ),
+    Verb(
+        "fetch",
+        "Fetch the item cached at KEY: as Python shows it, bare (--raw), or as JSON.",
+        Usage(("KEY",), ("raw", "json"), {"default": "VALUE"}),
+        _fetch,
+    ),
+    Verb(
+        "keys",
+        "List the keys of all items in the cache, or of those that start with PREFIX; --raw: one on each line.",
+        Usage(("[PREFIX]",), ("raw", "json")),
+        _keys,
+    ),
+    Verb(
+        "store",
+        "Store VALUE in the cache at KEY. With a condition, says the new revision, changed or unchanged.",
+        Usage(("KEY", "[VALUE]"), ("json", "if-changed"), {**_NOTE, **_IF_REVISION, **_SOURCE}),
+        _store,
+    ),
+    Verb(
+        "add",
+        "Store VALUE in the cache at KEY unless there is one already; says the new revision.",
+        Usage(("KEY", "[VALUE]"), ("json",), {**_NOTE, **_SOURCE}),
+        _add,
+    ),
+    Verb(
+        "items",
+        "List keys and values (as JSON), of all items or of those whose key starts with PREFIX.",
+        Usage(("[PREFIX]",), ("json",)),
+        _items,
+    ),
+    Verb("entry", "Show the item cached at KEY with all that is known of it.", Usage(("KEY",), ("json",)), _entry),
+    Verb(
+        "increment",
+        "Add DELTA, or 1, to the integer cached at KEY; says the new value.",
+        Usage(("KEY", "[DELTA]"), ("if-changed",), _NOTE),
+        _increment,
+    ),
+    Verb("stats", "Show size, limits, storage and counters of the cache.", Usage((), ("json",)), _stats),
+)

@@ -1,0 +1,1 @@
+"""Where entries are kept, one module for each kind of storage."""

@@ -1,0 +1,1 @@
+"""What runs inside supervisord. Imports nothing but ``supervisor`` and the standard library, all of it at start."""

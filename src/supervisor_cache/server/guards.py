@@ -1,0 +1,155 @@
+"""What is refused before Supervisor looks at it: a look at the headers alone, on every path of every server."""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from supervisor.medusa.http_server import http_request
+
+from supervisor_cache.server.log import Log, contain
+
+_LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
+_ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)", re.IGNORECASE)
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+_PREFIXES_OF_INTEREST = ("content-length", "transfer-encoding", "origin", "sec-fetch-site", "host")
+
+BAD_REQUEST = 400
+FORBIDDEN = 403
+LENGTH_REQUIRED = 411
+TOO_LARGE = 413
+MISDIRECTED = 421
+_REASONS = {MISDIRECTED: "Misdirected Request"}
+
+
+class Policy(NamedTuple):
+    """What the guard of one server goes by.
+
+    Attributes:
+        max_request_bytes: The largest body of a request.
+        allowed_hosts: Names, each with or without a port, under which browsers may ask for this server.
+        local_hosts: Names of this host.
+        guarded_paths: Paths on which ``Host`` counts for every request.
+        open_inet: Whether the server is reached over inet and asks for no password, so that the ``Host`` is all
+            that tells another site's name that has been made to point here.
+    """
+
+    max_request_bytes: int
+    allowed_hosts: Collection[str]
+    local_hosts: Collection[str]
+    guarded_paths: Sequence[str]
+    open_inet: bool
+
+
+def local_hosts() -> frozenset[str]:
+    """The names of this host, without asking the network."""
+    name = socket.gethostname().lower()
+    return frozenset({"localhost", name, name.partition(".")[0]} - {""})
+
+
+def verdict(policy: Policy, method: str, path: str, header: Iterable[str]) -> int | None:
+    """Judge a request by its headers: None, or the HTTP status with which it is refused."""
+    fields = _fields(header)
+    status = _judge_length(policy, fields)
+    if status is not None:
+        return status
+    origins = fields.get("origin", ())
+    hosts = fields.get("host", ())
+    host_counts = policy.open_inet and (origins or path.startswith(tuple(policy.guarded_paths)))
+    if host_counts and not _are_own_hosts(hosts, [*policy.allowed_hosts, *policy.local_hosts]):
+        return MISDIRECTED
+    if method not in _SAFE_METHODS:
+        if any(site.lower() in _FOREIGN_SITES for site in fields.get("sec-fetch-site", ())):
+            return FORBIDDEN
+        if any(not _is_own_origin(origin, hosts, policy.allowed_hosts) for origin in origins):
+            return FORBIDDEN
+    return None
+
+
+def _fields(header: Iterable[str]) -> dict[str, list[str]]:
+    fields: dict[str, list[str]] = {}
+    for line in header:
+        name, _, value = line.partition(":")
+        folded = name.strip().lower()
+        if folded in _PREFIXES_OF_INTEREST:
+            fields.setdefault(folded, []).append(value.strip())
+    return fields
+
+
+def _judge_length(policy: Policy, fields: dict[str, list[str]]) -> int | None:
+    if "transfer-encoding" in fields:
+        # Supervisor cannot read a chunked body; it would take the chunks for further requests.
+        return LENGTH_REQUIRED
+    lengths = fields.get("content-length")
+    if lengths is None:
+        return None
+    if not all(map(_LENGTH.fullmatch, lengths)) or len(set(lengths)) > 1:
+        return BAD_REQUEST
+    return TOO_LARGE if int(lengths[0]) > policy.max_request_bytes else None
+
+
+def _are_own_hosts(hosts: Sequence[str], allowed: Collection[str]) -> bool:
+    if len(hosts) != 1:
+        return False
+    name = _without_port(hosts[0].lower())
+    if name in {_without_port(entry) for entry in allowed}:
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_own_origin(origin: str, hosts: Sequence[str], allowed: Collection[str]) -> bool:
+    found = _ORIGIN.fullmatch(origin)
+    if found is None:  # "null" among them
+        return False
+    default = _DEFAULT_PORTS[found[1].lower()]
+    place = found[2].lower().removesuffix(default)
+    return place in {host.lower().removesuffix(default) for host in [*hosts, *allowed]}
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].removesuffix(".")
+
+
+class RequestGuard:
+    """Stands before all handlers of one HTTP server, and takes the requests that are to be refused."""
+
+    def __init__(self, policy: Policy, log: Log) -> None:
+        self._policy = policy
+        self._log = log
+
+    def match(self, request: http_request) -> bool:
+        """Whether to refuse ``request``. If judging fails, only what a browser alone sends is refused."""
+        try:
+            return self._judge(request) is not None
+        except Exception as error:  # noqa: BLE001 - supervision first: supervisorctl must get through
+            self._log.failure("the request guard's match", error)
+            return _from_browser(request)
+
+    def handle_request(self, request: http_request) -> None:
+        """Refuse ``request`` unread."""
+        contain(self._log, "the request guard's handle_request", None, self._refuse, request)
+        request.channel.close_when_done()
+
+    def _judge(self, request: http_request) -> int | None:
+        return verdict(self._policy, request.command, request.uri, request.header)
+
+    def _refuse(self, request: http_request) -> None:
+        # What follows is the body, unread: with the usual terminator it would be taken for further requests.
+        request.channel.set_terminator(None)
+        status = self._judge(request) or FORBIDDEN
+        request.responses = {**request.responses, **_REASONS}
+        request["Connection"] = "close"
+        request.error(status)
+
+
+def _from_browser(request: http_request) -> bool:
+    return any(line[:7].lower() in {"origin:", "sec-fet"} for line in request.header)

@@ -1,0 +1,189 @@
+"""What lives as long as the supervisord process: the caches, and how they get into each generation of it.
+
+Supervisor builds its HTTP servers anew at each reload, in the same interpreter. One generation is what stands
+between two reloads; the `Runtime` outlives them all.
+"""
+
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from supervisor import events
+from supervisor.options import ServerOptions
+from supervisor.states import SupervisorStates
+from supervisor.supervisord import Supervisor
+
+from supervisor_cache.server.guards import Policy, RequestGuard, local_hosts
+from supervisor_cache.server.log import Log, contain
+from supervisor_cache.server.loop import LoopHook, wake_deferred
+from supervisor_cache.server.namespace import Namespace
+from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
+from supervisor_cache.server.settings import Settings, SettingsError, read_settings
+
+
+class Runtime:
+    """Owns the namespaces across reloads, and makes what each generation of supervisord asks for."""
+
+    def __init__(self) -> None:
+        self._log = Log()
+        self._namespaces: dict[str, Namespace] = {}
+        self._generation: Generation | None = None
+
+    def interface(self, supervisord: Supervisor, factory: Callable[..., Any]) -> CacheNamespaceRPCInterface:
+        """Make the RPC interface for the section and HTTP server whose turn it is.
+
+        Supervisor calls its factories server by server, and for each server section by section, without saying
+        which is meant. So the number of calls in this generation tells.
+
+        Raises:
+            SettingsError: At the start of supervisord, a section is wrong.
+        """
+        try:
+            return self._current(supervisord, factory).interface()
+        except Exception as error:
+            if supervisord.options.first:
+                raise
+            # At a reload the processes are stopped by now: raising would end supervisord and keep them so.
+            self._log.failure("the RPC interface factory", error)
+            return self._spare(supervisord)
+
+    def _current(self, supervisord: Supervisor, factory: Callable[..., Any]) -> "Generation":
+        if self._generation is None or self._generation.supervisord is not supervisord:
+            self._generation = Generation(supervisord, factory, self._log, self._namespaces, self._on_closed)
+        return self._generation
+
+    def _spare(self, supervisord: Supervisor) -> CacheNamespaceRPCInterface:
+        namespace = Namespace.unusable("", "internal error; supervisord's log has it", self._log)
+        return CacheNamespaceRPCInterface(namespace, "", SupervisordHost(supervisord), self._log)
+
+    def _on_closed(self) -> None:
+        """Let go of the supervisord that has served its last request, and of its logger."""
+        self._generation = None
+        self._log.use(None)
+
+
+class SupervisordHost:
+    """The running supervisord, as the RPC methods see it."""
+
+    def __init__(self, supervisord: Supervisor) -> None:
+        self._supervisord = supervisord
+
+    def shutting_down(self) -> bool:
+        """Whether it is on its way out; a reload does not count."""
+        return self._supervisord.get_state() == SupervisorStates.SHUTDOWN
+
+    def identification(self) -> str:
+        """The fixed string of its configuration file."""
+        return str(self._supervisord.options.identifier)
+
+    def wake_deferred(self) -> None:
+        """Have it look at all deferred replies in its next round."""
+        wake_deferred(self._supervisord.options.get_socket_map())
+
+
+class Generation:
+    """One life of a `Supervisor` object, from its HTTP servers' being built to their being closed.
+
+    Args:
+        supervisord: The object that runs.
+        factory: The function that our sections name.
+        log: Where everything is said.
+        namespaces: Those of the generations before; those of new sections are added.
+        on_closed: Called when the last request of this generation has been served.
+    """
+
+    def __init__(
+        self,
+        supervisord: Supervisor,
+        factory: Callable[..., Any],
+        log: Log,
+        namespaces: dict[str, Namespace],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self.supervisord = supervisord
+        self._host = SupervisordHost(supervisord)
+        self._options: ServerOptions = supervisord.options
+        self._log = log
+        self._namespaces = namespaces
+        self._on_closed = on_closed
+        self._calls = 0
+        self._sections = {
+            name: given for name, made_by, given in self._options.rpcinterface_factories if made_by is factory
+        }
+        if not self._sections:
+            raise SettingsError([f"no [rpcinterface:x] section names {factory.__module__}:{factory.__name__} itself"])
+        self._servers = [config["section"] for config in self._options.server_configs]
+        log.use(self._options.logger)
+        self._configure()
+        events.subscribe(events.SupervisorRunningEvent, self._on_running)
+
+    def interface(self) -> CacheNamespaceRPCInterface:
+        """Make the next RPC interface."""
+        server, section = divmod(self._calls, len(self._sections))
+        self._calls += 1
+        namespace = self._namespaces[list(self._sections)[section]]
+        return CacheNamespaceRPCInterface(namespace, self._servers[server], self._host, self._log)
+
+    def _configure(self) -> None:
+        read: dict[str, Settings] = {}
+        wrong: dict[str, list[str]] = {}
+        for name, given in self._sections.items():
+            try:
+                read[name] = read_settings(name, given, self._servers)
+            except SettingsError as error:
+                wrong[name] = error.lines
+        if wrong and self._options.first:
+            self._refuse_to_start([line for lines in wrong.values() for line in lines])
+        for name, settings in read.items():
+            self._use(name, settings)
+        for name, lines in wrong.items():
+            self._do_without(name, "; ".join(lines))
+        for name in self._namespaces.keys() - self._sections.keys():
+            entries = len(self._namespaces[name].cache)
+            self._log.warn(f"{name}: no longer configured; its {entries} entries are kept until supervisord ends")
+
+    def _refuse_to_start(self, lines: list[str]) -> None:
+        for line in lines:
+            sys.stderr.write(f"Error: {line}\n")
+            self._log.critical(line)
+        raise SettingsError(lines)
+
+    def _use(self, name: str, settings: Settings) -> None:
+        namespace = self._namespaces.get(name)
+        if namespace is None:
+            namespace = self._namespaces[name] = Namespace(name, settings, self._log)
+        namespace.configure(settings)
+        self._log.info(namespace.describe())
+
+    def _do_without(self, name: str, error: str) -> None:
+        """Go on with a section that is wrong: the processes are stopped by now, and raising would keep them so."""
+        namespace = self._namespaces.get(name)
+        if namespace is None:
+            self._namespaces[name] = Namespace.unusable(name, error, self._log)
+            self._log.critical(f"{error}: this new namespace refuses every call until its section is right")
+        else:
+            namespace.keep_settings(error)
+            self._log.critical(f"{error}: the settings and the data of before stay in force")
+
+    def _on_running(self, _event: events.Event) -> None:
+        contain(self._log, "the subscriber to SUPERVISOR_STATE_CHANGE_RUNNING", None, self._enter_the_loop)
+
+    def _enter_the_loop(self) -> None:
+        for config, server in self._options.httpservers:
+            server.install_handler(RequestGuard(self._policy(config), self._log))
+        _, server = self._options.httpservers[0]
+        LoopHook(server, self._options.get_socket_map(), self._log, self._log.report_repeats, self._on_closed)
+
+    def _policy(self, config: dict[str, Any]) -> Policy:
+        settings = [self._namespaces[name].settings for name in self._sections]
+        return Policy(
+            max_request_bytes=max(each.max_request_bytes for each in settings),
+            allowed_hosts=frozenset().union(*(each.allowed_hosts for each in settings)),
+            local_hosts=local_hosts(),
+            guarded_paths=[f"/{name}/" for name in self._sections],
+            open_inet=config["family"] == socket.AF_INET and not config["username"],
+        )
+
+
+RUNTIME = Runtime()

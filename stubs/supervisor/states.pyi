@@ -1,0 +1,5 @@
+class SupervisorStates:
+    FATAL: int
+    RUNNING: int
+    RESTARTING: int
+    SHUTDOWN: int

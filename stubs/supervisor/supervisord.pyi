@@ -1,0 +1,5 @@
+from supervisor.options import ServerOptions
+
+class Supervisor:
+    options: ServerOptions
+    def get_state(self) -> int: ...
