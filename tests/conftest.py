@@ -1,0 +1,65 @@
+"""Fixtures for all tests."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness import Supervisord
+
+StartSupervisord = Callable[..., Supervisord]
+
+
+@pytest.fixture
+def make_supervisord(request: pytest.FixtureRequest) -> Iterator[StartSupervisord]:
+    """Make supervisords that end with the test, whose logs must have no traceback that the test does not expect."""
+    made: list[Supervisord] = []
+
+    def make(*args: Any, **kwargs: Any) -> Supervisord:
+        supervisord = Supervisord(*args, **kwargs)
+        made.append(supervisord)
+        return supervisord
+
+    yield make
+    logs = [supervisord.log for supervisord in made]
+    for supervisord in made:
+        supervisord.close()
+    if request.node.get_closest_marker("tracebacks") is None:
+        for log in logs:
+            assert "Traceback" not in log
+
+
+@pytest.fixture
+def start(make_supervisord: StartSupervisord) -> StartSupervisord:
+    """Make supervisords that run already."""
+
+    def start(*args: Any, **kwargs: Any) -> Supervisord:
+        return make_supervisord(*args, **kwargs).start()
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Supervisord]:
+    """One supervisord for the tests of a module that leave nothing behind but entries, which each of them clears."""
+    supervisord = Supervisord().start()
+    yield supervisord
+    log = supervisord.log
+    supervisord.close()
+    assert "Traceback" not in log
+
+
+@pytest.fixture
+def cache(shared: Supervisord) -> Any:
+    """The namespace ``cache`` of the shared supervisord, empty, over its unix socket."""
+    proxy = shared.unix().cache
+    proxy.clear()
+    return proxy
+
+
+def missing(what: str) -> None:
+    """Skip a test for want of ``what``; where CI runs, fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is missing, and CI must have it")
+    pytest.skip(f"{what} is missing")
