@@ -17,7 +17,7 @@ from xmlrpc.client import ServerProxy
 from supervisor.xmlrpc import SupervisorTransport
 
 USER = "operator"
-PASSWORD = "correct horse"  # noqa: S105 - made up
+PASSWORD = "correct horse"
 START_SECONDS = 30.0
 
 Sections = Mapping[str, Mapping[str, str]]

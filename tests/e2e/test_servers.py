@@ -68,7 +68,7 @@ def test_a_section_that_comes_with_a_reload_works(start: StartSupervisord) -> No
 
 def test_a_lower_limit_keeps_the_data_and_refuses_growth_with_one_warning(start: StartSupervisord) -> None:
     supervisord = start()
-    supervisord.unix().cache.storeMany({key: "x" * 100 for key in "abcdef"})
+    supervisord.unix().cache.storeMany(dict.fromkeys("abcdef", "x" * 100))
     supervisord.sections["cache"] = {"max_entries": "3", "max_key_bytes": "1"}
     supervisord.reload()
     cache = supervisord.unix().cache

@@ -125,31 +125,30 @@ class RequestGuard:
     def __init__(self, policy: Policy, log: Log) -> None:
         self._policy = policy
         self._log = log
+        # Of the request that was matched last; Supervisor has it handled at once.
+        self._status: int | None = None
 
     def match(self, request: http_request) -> bool:
         """Whether to refuse ``request``. If judging fails, only what a browser alone sends is refused."""
         try:
-            return self._judge(request) is not None
+            self._status = verdict(self._policy, request.command, request.uri, request.header)
         except Exception as error:  # noqa: BLE001 - supervision first: supervisorctl must get through
             self._log.failure("the request guard's match", error)
-            return _from_browser(request)
+            self._status = FORBIDDEN if _from_browser(request) else None
+        return self._status is not None
 
     def handle_request(self, request: http_request) -> None:
-        """Refuse ``request`` unread."""
+        """Refuse ``request`` unread, and close the connection."""
         contain(self._log, "the request guard's handle_request", None, self._refuse, request)
         request.channel.close_when_done()
-
-    def _judge(self, request: http_request) -> int | None:
-        return verdict(self._policy, request.command, request.uri, request.header)
 
     def _refuse(self, request: http_request) -> None:
         # What follows is the body, unread: with the usual terminator it would be taken for further requests.
         request.channel.set_terminator(None)
-        status = self._judge(request) or FORBIDDEN
         request.responses = {**request.responses, **_REASONS}
         request["Connection"] = "close"
-        request.error(status)
+        request.error(self._status or FORBIDDEN)
 
 
 def _from_browser(request: http_request) -> bool:
-    return any(line[:7].lower() in {"origin:", "sec-fet"} for line in request.header)
+    return any(line.lower().startswith(("origin", "sec-fetch-")) for line in request.header)

@@ -1,0 +1,215 @@
+"""A wrong section stops supervisord at start, where an operator sees it, and never at a reload."""
+
+from xmlrpc.client import Fault
+
+import pytest
+
+from tests.conftest import StartSupervisord
+from tests.harness import program, until
+
+SIZE = "must be a size from {}, as 1000, 64KB or 16MB"
+SERVERS = "must name HTTP servers of this configuration: inet_http_server, unix_http_server"
+WRONG = [
+    ("read_onyl", "inet_http_server", "unknown option; known are allowed_hosts, log_changes, max_entries"),
+    ("storage", "redis", "must be memory"),
+    ("storage", "", "must be memory"),
+    ("max_entries", "many", "must be a whole number from 1 to 1000000"),
+    ("max_entries", "0", "must be a whole number from 1 to 1000000"),
+    ("max_entries", "-5", "must be a whole number from 1 to 1000000"),
+    ("max_entries", "10KB", "must be a whole number from 1 to 1000000"),
+    ("max_key_bytes", "1TB", SIZE.format("1 to 64KB")),
+    ("max_value_bytes", "64 KB", SIZE.format("1 to 16MB")),
+    ("max_value_bytes", "1GB", SIZE.format("1 to 16MB")),
+    ("max_total_bytes", "5", SIZE.format("1KB to 1GB")),
+    ("max_request_bytes", "1KB", SIZE.format("4KB to 64MB")),
+    ("read_only", "inet", SERVERS),
+    ("read_only", "inet_http_server, nginx", SERVERS),
+    ("allowed_hosts", "https://ops.example.com", "must be host names, as ops.example.com or ops.example.com:8443"),
+    ("log_changes", "maybe", "must be true or false"),
+]
+NAMES = [
+    ("supervisor2", ""),
+    ("system", "the name is one that Supervisor uses itself; choose another"),
+    ("RPC2", "the name is one that Supervisor uses itself; choose another"),
+    ("logtails", "the name is one that Supervisor uses itself; choose another"),
+    ("items", "the name would break system.multicall; choose another"),
+    ("my cache", "the name must be a letter, then letters, digits, _ and -"),
+    ("1st", "the name must be a letter, then letters, digits, _ and -"),
+    ("caché", "the name must be a letter, then letters, digits, _ and -"),
+]
+
+
+@pytest.mark.tracebacks
+@pytest.mark.parametrize(("option", "value", "allowed"), WRONG)
+def test_a_wrong_option_stops_supervisord_at_start(
+    make_supervisord: StartSupervisord, option: str, value: str, allowed: str
+) -> None:
+    supervisord = make_supervisord({"cache": {option: value}})
+    ended = supervisord.run()
+    line = f"rpcinterface:cache] {option} = {value!r}: {allowed}"
+    assert ended.returncode == 2
+    assert ended.stderr.count(line) == 1, ended.stderr
+    assert supervisord.log.count(f"CRIT supervisor_cache: [{line}") == 1
+
+
+@pytest.mark.tracebacks
+@pytest.mark.parametrize(("name", "allowed"), NAMES)
+def test_a_name_that_would_not_work_stops_supervisord_at_start(
+    make_supervisord: StartSupervisord, name: str, allowed: str
+) -> None:
+    supervisord = make_supervisord({name: {}})
+    if not allowed:
+        supervisord.start()
+        assert supervisord.unix().system.multicall([{"methodName": f"{name}.getCount", "params": []}]) == [0]
+        return
+    ended = supervisord.run()
+    shown = ascii(name)[1:-1]
+    assert ended.returncode == 2
+    assert f"Error: [rpcinterface:{shown}]: {allowed}" in ended.stderr
+
+
+@pytest.mark.tracebacks
+def test_everything_that_is_wrong_is_said_at_once(make_supervisord: StartSupervisord) -> None:
+    ended = make_supervisord({"one": {"max_entries": "x", "log_changes": "y"}, "two": {"storage": "z"}}).run()
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("Error: [rpcinterface:")]
+    assert [line.split(" = ")[0] for line in lines] == [
+        "Error: [rpcinterface:one] max_entries",
+        "Error: [rpcinterface:one] log_changes",
+        "Error: [rpcinterface:two] storage",
+    ]
+
+
+@pytest.mark.parametrize(("option", "value", "allowed"), WRONG[:1] + WRONG[3:4])
+@pytest.mark.parametrize("daemon", [False, True], ids=["foreground", "daemonized"])
+def test_a_wrong_option_at_a_reload_keeps_supervisord_its_processes_and_the_old_settings(
+    start: StartSupervisord, option: str, value: str, allowed: str, daemon: bool
+) -> None:
+    supervisord = start({"cache": {"max_entries": "2"}}, program("sleeper"), daemon=daemon)
+    pid = supervisord.pid
+    supervisord.unix().cache.storeMany({"a": 1, "b": 2})
+    supervisord.sections["cache"] = {option: value}
+    supervisord.reload()
+    assert supervisord.pid == pid
+    until(lambda: supervisord.unix().supervisor.getProcessInfo("sleeper")["statename"] == "RUNNING", "sleeper runs")
+    assert supervisord.inet().cache.getItems() == {"a": 1, "b": 2}
+    with pytest.raises(Fault, match="max_entries is 2"):
+        supervisord.unix().cache.store("c", 3)
+    critical = [line for line in supervisord.log.splitlines() if "CRIT supervisor_cache" in line]
+    assert len(critical) == 1
+    assert f"[rpcinterface:cache] {option} = {value!r}: {allowed}" in critical[0]
+    assert critical[0].endswith("the settings and the data of before stay in force")
+    assert f"{option} = {value!r}" in supervisord.unix().cache.getStats()["settings_error"]
+    supervisord.sections["cache"] = {"max_entries": "3"}
+    supervisord.reload()
+    assert supervisord.unix().cache.store("c", 3) is True
+    assert supervisord.unix().cache.getStats()["settings_error"] == ""
+
+
+def test_a_new_section_that_is_wrong_at_a_reload_refuses_every_call_until_it_is_right(start: StartSupervisord) -> None:
+    supervisord = start()
+    supervisord.sections["two"] = {"read_onyl": "inet_http_server"}
+    supervisord.reload()
+    for method, arguments in WRITES + READS:
+        with pytest.raises(Fault, match=r"UNAVAILABLE: not configured: .*read_onyl"):
+            getattr(supervisord.unix().two, method)(*arguments)
+    assert supervisord.unix().cache.store("k", "v") is True
+    supervisord.sections["two"] = {"read_only": "inet_http_server"}
+    supervisord.reload()
+    assert supervisord.unix().two.store("k", "v") is True
+
+
+def test_options_are_read_as_supervisor_reads_its_own(start: StartSupervisord) -> None:
+    options = {
+        "max_entries": "5 ; a comment",
+        "max_key_bytes": "2kb",
+        "max_value_bytes": "1MB",
+        "log_changes": "YES",
+        "read_only": "",
+        "allowed_hosts": "ops.example.com, [::1]:80",
+    }
+    supervisord = start({"cache": options})
+    limits = supervisord.unix().cache.getStats()["limits"]
+    assert limits == {
+        "max_entries": 5,
+        "max_key_bytes": 2048,
+        "max_value_bytes": 1048576,
+        "max_total_bytes": 16 * 1048576,
+        "max_request_bytes": 1048576,
+    }
+
+
+WRITES: list[tuple[str, tuple[object, ...]]] = [
+    ("store", ("k", "other")),
+    ("storeMany", ({"k": "other"},)),
+    ("add", ("new", 1)),
+    ("storeIf", ("k", "other", "")),
+    ("increment", ("n",)),
+    ("delete", ("k",)),
+    ("deleteIf", ("k", "1")),
+    ("deleteMany", (["k"],)),
+    ("deletePrefix", ("k",)),
+    ("clear", ()),
+]
+READS: list[tuple[str, tuple[object, ...]]] = [
+    ("getAPIVersion", ()),
+    ("getKeys", ()),
+    ("getCount", ()),
+    ("fetch", ("k",)),
+    ("fetchMany", (["k"],)),
+    ("getItems", ()),
+    ("getEntry", ("k",)),
+    ("getEntries", ()),
+    ("getRevision", ()),
+    ("getStats", ()),
+]
+
+
+def test_a_read_only_server_refuses_each_write_and_serves_each_read(start: StartSupervisord) -> None:
+    supervisord = start({"cache": {"read_only": "inet_http_server"}, "free": {}})
+    writer, reader = supervisord.unix().cache, supervisord.inet().cache
+    writer.storeMany({"k": "v", "n": 1})
+    revision = writer.getRevision()
+    for method, arguments in WRITES:
+        with pytest.raises(Fault) as caught:
+            getattr(reader, method)(*arguments)
+        assert caught.value.faultCode == 205
+        assert caught.value.faultString.startswith("READ_ONLY: inet_http_server only reads cache")
+    for method, arguments in READS:
+        here, there = getattr(reader, method)(*arguments), getattr(writer, method)(*arguments)
+        if method == "getStats":
+            assert here["read_only"] == ["inet_http_server"]
+        else:
+            assert here == there
+    assert writer.getRevision() == revision
+    assert supervisord.inet().free.store("k", "v") is True
+
+
+def test_every_method_is_covered_by_the_read_only_test(start: StartSupervisord) -> None:
+    supervisord = start()
+    methods = {name.partition(".")[2] for name in supervisord.unix().system.listMethods() if name.startswith("cache.")}
+    assert methods == {method for method, _ in WRITES + READS}
+
+
+def test_changes_are_logged_on_request_and_never_their_values(start: StartSupervisord) -> None:
+    supervisord = start({"cache": {"log_changes": "true"}})
+    cache = supervisord.unix().cache
+    revision = cache.storeMany({"ä\x85": "secret", "b": 1}, {"note": "deploy: 2026.11"})
+    supervisord.inet().cache.delete("b")
+    cache.clear({"note": "x" * 300})
+    lines = [line.partition("supervisor_cache: ")[2] for line in supervisord.log.splitlines() if " cache: " in line]
+    rest = f"revision={revision} ttl=0 owner='' note='deploy: 2026.11' via='unix_http_server'"
+    assert lines[1:3] == [f"cache: store key='\\xe4\\x85' {rest}", f"cache: store key='b' {rest}"]
+    assert f"cache: delete key='b' revision={int(revision) + 1} ttl=0 owner='' note='' via='inet_http_server'" in lines
+    assert any(line.startswith(f"cache: clear key='' revision={int(revision) + 2}") for line in lines)
+    assert "x" * 201 not in supervisord.log
+    assert "secret" not in supervisord.log
+
+
+def test_nothing_is_logged_for_a_call(start: StartSupervisord) -> None:
+    supervisord = start()
+    before = supervisord.log
+    supervisord.unix().cache.store("k", "v")
+    supervisord.unix().cache.fetch("k")
+    with pytest.raises(Fault):
+        supervisord.unix().cache.fetch("missing")
+    assert supervisord.log == before
