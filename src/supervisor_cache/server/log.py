@@ -31,7 +31,7 @@ class Log:
         if self._logger is not None:
             self._logger.info(_PREFIX + text)
 
-    def warn(self, text: str) -> None:
+    def warning(self, text: str) -> None:
         """Say what an operator may want to change."""
         if self._logger is not None:
             self._logger.warn(_PREFIX + text)

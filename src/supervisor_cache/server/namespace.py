@@ -55,7 +55,7 @@ class Namespace:
         if self.cache.size > limits.max_total_bytes:
             over.append(f"{self.cache.size} bytes are stored, max_total_bytes is {limits.max_total_bytes}")
         if over:
-            self._log.warn(f"{self.name}: {'; '.join(over)}: all of it is kept, and growth refused")
+            self._log.warning(f"{self.name}: {'; '.join(over)}: all of it is kept, and growth refused")
 
     def keep_settings(self, error: str) -> None:
         """Go on with the settings there are: the section is wrong."""

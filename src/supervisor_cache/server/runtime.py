@@ -141,7 +141,7 @@ class Generation:
             self._do_without(name, "; ".join(lines))
         for name in self._namespaces.keys() - self._sections.keys():
             entries = len(self._namespaces[name].cache)
-            self._log.warn(f"{name}: no longer configured; its {entries} entries are kept until supervisord ends")
+            self._log.warning(f"{name}: no longer configured; its {entries} entries are kept until supervisord ends")
 
     def _refuse_to_start(self, lines: list[str]) -> None:
         for line in lines:
