@@ -5,6 +5,7 @@ Everything lives in a temporary folder, which goes when the demo ends.
 
 import argparse
 import contextlib
+import os
 import shlex
 import signal
 import socket
@@ -235,15 +236,19 @@ def serve(demo: Demo) -> NoReturn:
 
 @contextlib.contextmanager
 def stopped_in_order() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into what Ctrl-C does, and let that end the demo without a word of Python's."""
+    """Turn SIGTERM and SIGHUP into Ctrl-C; let that, or a closed pipe, end the demo without a word of Python's."""
 
     def interrupt(_number: int, _frame: object) -> NoReturn:
         raise KeyboardInterrupt
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         yield
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> int:

@@ -32,6 +32,6 @@ class Bench:
         self.engine = MemoryEngine(START)
         self.cache = Cache(self.engine, limits or Limits(), self.clock, [self.commits.append], self.failures.append)
 
-    def write(self, operation: Operation[..., T], *args: object) -> T:
+    def write(self, operation: "Operation[..., T]", *args: object) -> T:
         """Write through ``test``, and answer or raise what comes of it."""
         return self.cache.write(operation, "test", *args).result()
