@@ -283,6 +283,16 @@ def test_one_foreign_origin_among_several_is_enough(server: Server) -> None:
         assert_refused(server, 403, "POST", "/RPC2", [*server.login, *lines])
 
 
+def test_an_origin_is_not_the_own_for_being_one_of_two_hosts(server: Server) -> None:
+    for hosts in ([server.host, "evil.example"], ["evil.example", server.host]):
+        lines = [*server.login, *(f"Host: {host}" for host in hosts), "Origin: http://evil.example"]
+        with server.connect() as connection:
+            connection.send(post(COUNT, *lines))
+            reply = connection.reply()
+        assert reply is not None
+        assert reply.status in {400, 403, 421}
+
+
 OWN = [
     ("{host}", "http://{host}"),
     ("{host}", "HTTP://{host}"),
