@@ -7,6 +7,7 @@ import base64
 import os
 import random
 import re
+import statistics
 import xmlrpc.client
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from tests.harness import Supervisord, program, running, until
 
 SEED = int(os.environ.get("HOSTILE_SEED") or random.SystemRandom().randrange(2**32))
 REQUESTS = 20_000
-WARM_UP = 5_000
+SAMPLE = 500
 HEADERS = 3_000
 GROWTH_KILOBYTES = 10 * 1024
 
@@ -417,7 +418,7 @@ def test_twenty_thousand_hostile_calls_leave_everything_as_it_was(start: StartSu
         (hostile.of_a_kind, OURS),
     ]
     statuses = {200: 0, 400: 0, 0: 0}
-    warm = 0
+    memory = []
     for number in range(REQUESTS):
         client = chance.choice(clients)
         make, codes = chance.choice(kinds)
@@ -430,12 +431,10 @@ def test_twenty_thousand_hostile_calls_leave_everything_as_it_was(start: StartSu
         except Exception as error:
             raise AssertionError(f"seed {SEED}, request {number}: {error}\n{body[:3000]!r}") from error
         statuses[reply.status if reply is not None else 0] += 1
-        if number == WARM_UP:
-            proxy.cache.clear()
-            warm = supervisord.resident_kilobytes()
-        if number % 2000 == 0:
+        if number % SAMPLE == 0:
             # Else it stays full, and nothing but refusals is tried.
             proxy.cache.clear()
+            memory.append(supervisord.resident_kilobytes())
     assert statuses[200] > REQUESTS / 2, f"seed {SEED}: {statuses}"
 
     keys = proxy.cache.getKeys()
@@ -447,7 +446,9 @@ def test_twenty_thousand_hostile_calls_leave_everything_as_it_was(start: StartSu
     stats = proxy.cache.getStats()
     assert (stats["entries"], stats["bytes"]) == (0, 0)
 
-    assert supervisord.resident_kilobytes() - warm < GROWTH_KILOBYTES, f"seed {SEED}"
+    # What the parser needs for the largest requests makes single samples differ by several megabytes.
+    warm, end = (statistics.median(part) for part in (memory[10:20], memory[-10:]))
+    assert end - warm < GROWTH_KILOBYTES, f"seed {SEED}: {memory}"
     for client in clients:
         client.close()
     until(lambda: supervisord.descriptors() <= descriptors, "the descriptors are as before")
