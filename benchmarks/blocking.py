@@ -1,0 +1,90 @@
+"""How long another client waits while each method runs at its worst."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.harness import running
+
+from benchmarks.figures import Figure, Goal, Section, Side
+from benchmarks.inside import Inside
+from benchmarks.watcher import Watcher, watching
+from benchmarks.wire import Wire, body, outcome, request
+from benchmarks.worst_cases import DELETES, HEAVY, READS, STORES, Case
+
+_PLUGIN = """
+[rpcinterface:noop]
+supervisor.rpcinterface_factory = benchmarks.noop_plugin:make_noop_rpcinterface
+"""
+_ROOT = Path(__file__).resolve().parent.parent
+_GOAL = Goal(Side.AT_MOST, 50)
+
+
+class _Client(NamedTuple):
+    wire: Wire
+    watcher: Watcher
+
+    def prepare(self, state: str) -> None:
+        reply = self.wire.call(request(body("noop.prepare", f"<param><value>{state}</value></param>")))
+        if outcome(reply) != "answer":
+            raise RuntimeError(f"cannot prepare {state}: {reply!r}")
+
+    def longest_wait(self, content: bytes) -> tuple[float, str]:
+        """Make one call; answer how many seconds the watcher waited at most, and what the call answered."""
+        self.watcher.longest()
+        reply = self.wire.call(content)
+        return self.watcher.longest(), outcome(reply)
+
+
+def _measure(client: _Client, case: Case, repetitions: int) -> tuple[float, float, str]:
+    """Answer milliseconds beyond parsing, those of parsing alone, and what the call answered."""
+    params = case.params()
+    call, bare = request(body(f"cache.{case.method}", params)), request(body("noop.accept", params))
+    client.prepare(case.state)
+    waits, parsing, answered = [], [], ""
+    for repetition in range(repetitions):
+        if case.writes and repetition:
+            client.prepare(case.state)
+        parsing.append(client.longest_wait(bare)[0])
+        wait, answered = client.longest_wait(call)
+        waits.append(wait)
+    alone = statistics.median(parsing) * 1000
+    return statistics.median(waits) * 1000 - alone, alone, answered
+
+
+def _figure(client: _Client, case: Case, repetitions: int) -> Figure:
+    beyond, parsing, answered = _measure(client, case, repetitions)
+    inside = Inside(case).median(repetitions)
+    of = ", ".join(filter(None, [case.what, "" if case.state == "empty" else f"of {case.state}"]))
+    detail = (
+        f"{answered}; parsing alone {parsing:.0f} ms; in process: "
+        f"method {inside.method * 1000:.1f} ms, reply {inside.reply * 1000:.1f} ms"
+    )
+    return Figure(f"{case.method}: {of}", beyond, "ms", _GOAL, detail)
+
+
+def _figures(client: _Client, cases: Sequence[Case], repetitions: int) -> Iterator[Figure]:
+    for case in cases:
+        yield _figure(client, case, repetitions)
+
+
+def longest_waits(*, quick: bool) -> Section:
+    """The longest time that another client waits, beyond what parsing alone takes, for each method at its worst."""
+    repetitions, heavy_repetitions = (2, 0) if quick else (7, 2)
+    with (
+        running(more=_PLUGIN, environment={"PYTHONPATH": str(_ROOT)}) as supervisord,
+        closing(Wire(supervisord.socket_path)) as wire,
+        watching(supervisord.socket_path) as watcher,
+    ):
+        client = _Client(wire, watcher)
+        figures = list(_figures(client, [*READS, *STORES, *DELETES], repetitions))
+        if heavy_repetitions:
+            figures += _figures(client, HEAVY, heavy_repetitions)
+    method = (
+        "Another process asks `supervisor.getState` without pause; its longest wait during a call, less its longest "
+        f"wait while the same request goes to a method that does nothing. Medians of {repetitions} (of the 16 MB: "
+        f"{heavy_repetitions}). In process: the same call without network, in the method and in writing the reply."
+    )
+    return Section("How long a call at its worst holds up others", method, figures)

@@ -1,0 +1,77 @@
+"""One ``fetch``, one ``store``, beside a call that does nothing and beside release 1.1.0."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from tests.harness import running
+
+from benchmarks.figures import Figure, Goal, Section, Side
+from benchmarks.timing import Call, in_turns, milliseconds, ratio
+from benchmarks.wire import Wire, body, request
+
+PEER = Path(__file__).resolve().parent.parent / ".venv-1.1.0" / "bin"
+
+_STRINGS = "<param><value><string>{}</string></value></param>"
+_FETCH = request(body("cache.fetch", _STRINGS.format("release")))
+_STORE = request(body("cache.store", _STRINGS.format("release") + _STRINGS.format("2026.11.3")))
+_VERSION = request(body("supervisor.getAPIVersion"))
+
+
+def _figure(what: str, goal: float | None, ours: list[float], theirs: list[float]) -> Figure:
+    return Figure(
+        what,
+        ratio(ours, theirs),
+        goal=None if goal is None else Goal(Side.AT_MOST, goal),
+        detail=f"{milliseconds(ours):.3f} ms beside {milliseconds(theirs):.3f} ms",
+    )
+
+
+def _fetch(proxy: Any) -> Call:
+    return lambda: proxy.cache.fetch("release")
+
+
+def _store(proxy: Any) -> Call:
+    return lambda: proxy.cache.store("release", "2026.11.3")
+
+
+def beside_nothing(*, quick: bool) -> Section:
+    """``fetch`` and ``store`` beside a bare ``supervisor.getAPIVersion`` on the same connection."""
+    turns = 400 if quick else 4000
+    with running() as supervisord, closing(Wire(supervisord.socket_path)) as wire:
+        proxy = supervisord.unix()
+        proxy.cache.store("release", "2026.11.3")
+        bare, fetch, store = in_turns([proxy.supervisor.getAPIVersion, _fetch(proxy), _store(proxy)], turns)
+        built = [lambda: wire.call(_VERSION), lambda: wire.call(_FETCH), lambda: wire.call(_STORE)]
+        wire_bare, wire_fetch, wire_store = in_turns(built, turns)
+    figures = [
+        _figure("fetch / supervisor.getAPIVersion", 1.05, fetch, bare),
+        _figure("store / supervisor.getAPIVersion", 1.08, store, bare),
+        _figure("fetch, requests built beforehand", None, wire_fetch, wire_bare),
+        _figure("store, requests built beforehand", None, wire_store, wire_bare),
+    ]
+    method = (
+        f"Call by call in turns on one connection over the unix socket, {turns} each; medians. `ServerProxy` is what "
+        "users have; requests built beforehand take the client out of both, so that what is left weighs more."
+    )
+    return Section("One call beside a call that does nothing", method, figures)
+
+
+def beside_release_1(*, quick: bool) -> Section:
+    """``fetch`` and ``store`` beside release 1.1.0 in a supervisord of its own."""
+    turns = 400 if quick else 4000
+    with running() as supervisord, running(binaries=PEER) as peer:
+        ours, theirs = supervisord.unix(), peer.unix()
+        version = theirs.cache.getAPIVersion()
+        for proxy in (ours, theirs):
+            proxy.cache.store("release", "2026.11.3")
+        samples = in_turns([_fetch(ours), _fetch(theirs), _store(ours), _store(theirs)], turns)
+    figures = [
+        _figure("fetch / fetch of 1.1.0", 1.05, samples[0], samples[1]),
+        _figure("store / store of 1.1.0", 1.05, samples[2], samples[3]),
+    ]
+    method = (
+        f"Two supervisords, asked call by call in turns by one client, {turns} each; medians. "
+        f"The other one's `cache.getAPIVersion` says {version}."
+    )
+    return Section("One call beside release 1.1.0", method, figures)

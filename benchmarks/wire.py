@@ -1,0 +1,67 @@
+"""Requests built beforehand, over a bare unix socket: the client itself takes next to no time."""
+
+import re
+import socket
+from pathlib import Path
+
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_END_OF_HEADER = b"\r\n\r\n"
+_FAULT = re.compile(rb"<name>faultCode</name>\s*<value><int>(\d+)</int>")
+TIMEOUT_SECONDS = 120
+
+
+def body(method: str, params: str = "") -> bytes:
+    """Build the body of a call; ``params`` is XML already."""
+    name = f"<methodName>{method}</methodName>"
+    return f"<?xml version='1.0'?>\n<methodCall>{name}<params>{params}</params></methodCall>".encode()
+
+
+def request(content: bytes) -> bytes:
+    """Build the whole HTTP request."""
+    header = (
+        f"POST /RPC2 HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/xml\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return header.encode() + content
+
+
+def outcome(reply: bytes) -> str:
+    """Say in a word what a reply is: ``answer``, or the fault with its code."""
+    found = _FAULT.search(reply[:2000])
+    return "answer" if found is None else f"fault {int(found[1])}"
+
+
+class Wire:
+    """One persistent connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(TIMEOUT_SECONDS)
+        self._socket.connect(str(path))
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+
+    def call(self, content: bytes) -> bytes:
+        """Send a request and answer the body of the reply.
+
+        Raises:
+            RuntimeError: The reply is anything but 200, or the connection is closed.
+        """
+        self._socket.sendall(content)
+        received = bytearray()
+        while (end := received.find(_END_OF_HEADER)) < 0:
+            received += self._receive()
+        found = _LENGTH.search(received, 0, end)
+        if found is None or not received.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"not an answer: {bytes(received[:200])!r}")
+        total = end + len(_END_OF_HEADER) + int(found[1])
+        while len(received) < total:
+            received += self._receive()
+        return bytes(received[end + len(_END_OF_HEADER) : total])
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(1 << 18)
+        if not data:
+            raise RuntimeError("supervisord has closed the connection")
+        return data
