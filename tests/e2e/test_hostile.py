@@ -25,9 +25,13 @@ SAMPLE = 500
 HEADERS = 3_000
 GROWTH_KILOBYTES = 10 * 1024
 
+COUNT = xmlrpc.client.dumps((), "cache.getCount").encode()
+
 UNKNOWN_METHOD, INCORRECT_PARAMETERS, BAD_ARGUMENTS, SIGNATURE_UNSUPPORTED, BAD_NAME, FAILED = 1, 2, 3, 4, 10, 30
 LIMIT_EXCEEDED, WRONG_TYPE = 201, 202
-OURS = {UNKNOWN_METHOD, INCORRECT_PARAMETERS, BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED, WRONG_TYPE}
+OURS = {COUNT = xmlrpc.client.dumps((), "cache.getCount").encode()
+
+UNKNOWN_METHOD, INCORRECT_PARAMETERS, BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED, WRONG_TYPE}
 
 # What Supervisor answers 500 to by itself, with a traceback in its log, whether this package is there or not.
 SUPERVISORS_OWN_500 = [
@@ -331,15 +335,15 @@ class Client:
     """A persistent connection that comes back when it was closed."""
 
     def __init__(self, server: Server) -> None:
-        self._server = server
+        self.server = server
         self._connection = server.connect()
 
     def ask(self, body: bytes) -> Reply | None:
-        self._connection.send(post(body, *self._server.login))
+        self._connection.send(post(body, *self.server.login))
         reply = self._connection.reply()
         if reply is None:
             self.close()
-            self._connection = self._server.connect()
+            self._connection = self.server.connect()
         return reply
 
     def close(self) -> None:
@@ -402,14 +406,25 @@ def _say_nothing_of_ours(supervisord: Supervisord) -> None:
     assert "src/supervisor_cache" not in output
 
 
-def test_twenty_thousand_hostile_calls_leave_everything_as_it_was(start: StartSupervisord) -> None:
+@pytest.fixture
+def clients(start: StartSupervisord) -> Iterator[list[Client]]:
+    """One persistent connection to each server of one supervisord with a process."""
     supervisord = start({"cache": {"max_entries": "60", "max_total_bytes": "400KB"}}, more=program("sleeper"))
+    made = [Client(Server(supervisord, inet=True)), Client(Server(supervisord, inet=False))]
+    yield made
+    for client in made:
+        client.close()
+
+
+def test_twenty_thousand_hostile_calls_leave_everything_as_it_was(clients: list[Client]) -> None:
+    supervisord = clients[0].server.supervisord
     proxy = supervisord.unix()
+    for client in clients:
+        assert client.ask(COUNT) is not None
     pids = supervisord.pid, proxy.supervisor.getProcessInfo("sleeper")["pid"]
     descriptors = supervisord.descriptors()
     chance = random.Random(SEED)
     hostile = Hostile(chance)
-    clients = [Client(Server(supervisord, inet=True)), Client(Server(supervisord, inet=False))]
     kinds: list[tuple[Callable[[], bytes], set[int]]] = [
         *[(hostile.call, OURS)] * 24,
         *[(hostile.multicall, OURS | {SIGNATURE_UNSUPPORTED})] * 5,
@@ -449,9 +464,7 @@ def test_twenty_thousand_hostile_calls_leave_everything_as_it_was(start: StartSu
     # What the parser needs for the largest requests makes single samples differ by several megabytes.
     warm, end = (statistics.median(part) for part in (memory[10:20], memory[-10:]))
     assert end - warm < GROWTH_KILOBYTES, f"seed {SEED}: {memory}"
-    for client in clients:
-        client.close()
-    until(lambda: supervisord.descriptors() <= descriptors, "the descriptors are as before")
+    _until_as_before(clients[0].server, descriptors)
     assert (supervisord.pid, proxy.supervisor.getProcessInfo("sleeper")["pid"]) == pids
     assert proxy.supervisor.getState() == {"statecode": 1, "statename": "RUNNING"}
     _say_nothing_of_ours(supervisord)
@@ -482,7 +495,6 @@ def servers() -> Iterator[list[Server]]:
             assert supervisord.unix().supervisor.getState()["statecode"] == 1
 
 
-COUNT = xmlrpc.client.dumps((), "cache.getCount").encode()
 PATHS = [
     "/RPC2",
     "/RPC2/",
