@@ -29,9 +29,7 @@ COUNT = xmlrpc.client.dumps((), "cache.getCount").encode()
 
 UNKNOWN_METHOD, INCORRECT_PARAMETERS, BAD_ARGUMENTS, SIGNATURE_UNSUPPORTED, BAD_NAME, FAILED = 1, 2, 3, 4, 10, 30
 LIMIT_EXCEEDED, WRONG_TYPE = 201, 202
-OURS = {COUNT = xmlrpc.client.dumps((), "cache.getCount").encode()
-
-UNKNOWN_METHOD, INCORRECT_PARAMETERS, BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED, WRONG_TYPE}
+OURS = {UNKNOWN_METHOD, INCORRECT_PARAMETERS, BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED, WRONG_TYPE}
 
 # What Supervisor answers 500 to by itself, with a traceback in its log, whether this package is there or not.
 SUPERVISORS_OWN_500 = [
