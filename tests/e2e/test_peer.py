@@ -711,18 +711,19 @@ def test_what_1_1_0_cannot_do_is_said_and_nothing_changes(
 
 
 @pytest.mark.parametrize(
-    ("xml", "complaint"),
+    ("xml", "command", "complaint"),
     [
-        ("<nil/>", "{url}: ERROR (HTTP 500 Internal Server Error)\n"),
-        ("<base64>AQ==</base64>", "{url}: ERROR (unreadable reply: "),
+        ("<nil/>", ["cache_fetch", "k"], "{url}: ERROR (HTTP 500 Internal Server Error)\n"),
+        ("<base64>AQ==</base64>", ["cache_fetch", "k"], "{url}: ERROR (unreadable reply: "),
+        ("<double>nan</double>", ["cache_fetch", "--json", "k"], "k: ERROR ("),
     ],
 )
 @pytest.mark.usefixtures("pair")
 def test_what_1_1_0_cannot_hand_out_is_an_error_in_one_line(
-    old: Supervisord, new: Supervisord, xml: str, complaint: str
+    old: Supervisord, new: Supervisord, xml: str, command: list[str], complaint: str
 ) -> None:
     post(old, "store", "k", xml)
-    status, output, said = ran(old, "cache_fetch", "k", of=new)
+    status, output, said = ran(old, *command, of=new)
     assert (status, output) == (3, "")
     assert said.startswith(complaint.format(url=old.unix_url))
     assert said.count("\n") == 1
