@@ -10,12 +10,14 @@ from supervisor.medusa.http_server import http_request
 
 from supervisor_cache.server.log import Log, contain
 
-_LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
+_LENGTH = re.compile("[0-9]+")
+_MOST_DIGITS = 18
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+?)\.?(?::[0-9]*)?", re.IGNORECASE)
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FOREIGN_SITES = frozenset({"cross-site", "same-site"})
-_PREFIXES_OF_INTEREST = ("content-length", "transfer-encoding", "origin", "sec-fetch-site", "host")
+_FIELDS = frozenset({"content-length", "transfer-encoding", "origin", "sec-fetch-site", "host"})
 
 BAD_REQUEST = 400
 FORBIDDEN = 403
@@ -53,7 +55,7 @@ def local_hosts() -> frozenset[str]:
 def verdict(policy: Policy, method: str, path: str, header: Iterable[str]) -> int | None:
     """Judge a request by its headers: None, or the HTTP status with which it is refused."""
     fields = _fields(header)
-    status = _judge_length(policy, fields)
+    status = _judge_length(policy, method, path, fields)
     if status is not None:
         return status
     origins = fields.get("origin", ())
@@ -73,13 +75,13 @@ def _fields(header: Iterable[str]) -> dict[str, list[str]]:
     fields: dict[str, list[str]] = {}
     for line in header:
         name, _, value = line.partition(":")
-        folded = name.strip().lower()
-        if folded in _PREFIXES_OF_INTEREST:
-            fields.setdefault(folded, []).append(value.strip())
+        folded = name.strip(" \t").lower()
+        if folded in _FIELDS:
+            fields.setdefault(folded, []).append(value.strip(" \t"))
     return fields
 
 
-def _judge_length(policy: Policy, fields: dict[str, list[str]]) -> int | None:
+def _judge_length(policy: Policy, method: str, path: str, fields: dict[str, list[str]]) -> int | None:
     if "transfer-encoding" in fields:
         # Supervisor cannot read a chunked body; it would take the chunks for further requests.
         return LENGTH_REQUIRED
@@ -88,13 +90,21 @@ def _judge_length(policy: Policy, fields: dict[str, list[str]]) -> int | None:
         return None
     if not all(map(_LENGTH.fullmatch, lengths)) or len(set(lengths)) > 1:
         return BAD_REQUEST
-    return TOO_LARGE if int(lengths[0]) > policy.max_request_bytes else None
+    digits = lengths[0].lstrip("0")
+    if not digits and method == "POST" and path.startswith("/RPC2"):
+        # Supervisor would collect all that follows, without end.
+        return BAD_REQUEST
+    too_large = len(digits) > _MOST_DIGITS or int(digits or "0") > policy.max_request_bytes
+    return TOO_LARGE if too_large else None
 
 
 def _are_own_hosts(hosts: Sequence[str], allowed: Collection[str]) -> bool:
     if len(hosts) != 1:
         return False
-    name = _without_port(hosts[0].lower())
+    found = _HOST.fullmatch(hosts[0].lower())
+    if found is None:
+        return False
+    name = found[1]
     if name in {_without_port(entry) for entry in allowed}:
         return True
     try:
@@ -110,7 +120,8 @@ def _is_own_origin(origin: str, hosts: Sequence[str], allowed: Collection[str]) 
         return False
     default = _DEFAULT_PORTS[found[1].lower()]
     place = found[2].lower().removesuffix(default)
-    return place in {host.lower().removesuffix(default) for host in [*hosts, *allowed]}
+    own = [*allowed, *hosts] if len(hosts) == 1 else allowed
+    return place in {host.lower().removesuffix(default) for host in own}
 
 
 def _without_port(host: str) -> str:

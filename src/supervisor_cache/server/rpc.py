@@ -115,7 +115,8 @@ class CacheNamespaceRPCInterface:
         @param  string key  The key
         @return struct      key, value, revision, modified, expires, owner, note
         """
-        return self._read(lambda: _entry_struct(str(key), self._cache.entry(key)))
+        # In this order: a key is text once it has been found.
+        return self._read(lambda: _entry_struct(self._cache.entry(key), str(key)))
 
     def getEntries(self, prefix: object = "", after: object = "", limit: object = 0) -> list[Struct]:
         """Return entries with all that is known of them, sorted by key, at most 2000 and 1 MB
@@ -125,7 +126,9 @@ class CacheNamespaceRPCInterface:
         @param  int    limit   Only so many entries; 0 for all
         @return array          Structs of key, value, revision, modified, expires, owner, note
         """
-        return self._read(lambda: [_entry_struct(*found) for found in self._cache.entries(prefix, after, limit)])
+        return self._read(
+            lambda: [_entry_struct(entry, name) for name, entry in self._cache.entries(prefix, after, limit)]
+        )
 
     def getRevision(self) -> str:
         """Return the newest revision, a decimal number as a string
@@ -292,7 +295,7 @@ def _as_revision(revision: int | None) -> str:
     return "" if revision is None else str(revision)
 
 
-def _entry_struct(key: str, entry: Entry) -> Struct:
+def _entry_struct(entry: Entry, key: str) -> Struct:
     return {
         "key": key,
         "value": entry.value,
