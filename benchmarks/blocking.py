@@ -72,7 +72,7 @@ def _figures(client: _Client, cases: Sequence[Case], repetitions: int) -> Iterat
 
 def longest_waits(*, quick: bool) -> Section:
     """The longest time that another client waits, beyond what parsing alone takes, for each method at its worst."""
-    repetitions, heavy_repetitions = (2, 0) if quick else (7, 2)
+    repetitions, heavy_repetitions = (2, 0) if quick else (5, 2)
     with (
         running(more=_PLUGIN, environment={"PYTHONPATH": str(_ROOT)}) as supervisord,
         closing(Wire(supervisord.socket_path)) as wire,

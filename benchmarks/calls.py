@@ -65,10 +65,12 @@ def beside_release_1(*, quick: bool) -> Section:
         version = theirs.cache.getAPIVersion()
         for proxy in (ours, theirs):
             proxy.cache.store("release", "2026.11.3")
-        samples = in_turns([_fetch(ours), _fetch(theirs), _store(ours), _store(theirs)], turns)
+        bare = [proxy.supervisor.getAPIVersion for proxy in (ours, theirs)]
+        samples = in_turns([_fetch(ours), _fetch(theirs), _store(ours), _store(theirs), *bare], turns)
     figures = [
         _figure("fetch / fetch of 1.1.0", 1.05, samples[0], samples[1]),
         _figure("store / store of 1.1.0", 1.05, samples[2], samples[3]),
+        _figure("supervisor.getAPIVersion, what every call pays", None, samples[4], samples[5]),
     ]
     method = (
         f"Two supervisords, asked call by call in turns by one client, {turns} each; medians. "

@@ -43,7 +43,7 @@ def _first_answer(supervisord: Supervisord, process: "subprocess.Popen[bytes]") 
 
 def with_and_without(*, quick: bool) -> Section:
     """From exec to the first answer, with and without the plugin, in turns."""
-    starts = 3 if quick else 25
+    starts = 3 if quick else 20
     with_plugin, without = [], []
     for _ in range(starts):
         without.append(_start({}))
