@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from xmlrpc.client import ProtocolError
 
@@ -12,7 +13,7 @@ from supervisor.supervisorctl import Controller, ControllerPluginBase
 
 from supervisor_cache.core.text import shown
 from supervisor_cache.ctl.arguments import UsageError, take_apart
-from supervisor_cache.ctl.output import complain, write
+from supervisor_cache.ctl.output import UnshowableError, complain, write
 from supervisor_cache.ctl.session import REFUSED, USAGE, FailureError, Session
 from supervisor_cache.ctl.verbs import VERBS, Verb
 from supervisor_cache.errors import CacheError
@@ -31,22 +32,22 @@ class _Commands(ControllerPluginBase):
         self.ctl = controller
 
     def do_help(self, arg: str) -> None:
-        """Answer for our own commands only: supervisorctl asks every plugin, and each says what it does not know."""
+        # Without a docstring, which would list it among our commands. Answers for those alone: supervisorctl asks every plugin, and each says what it does not know.
         if not arg or hasattr(self, f"help_{arg}"):
             super().do_help(arg)
 
     def _run(self, verb: Verb, command: str, line: str) -> None:
-        about = self.namespace
+        about = command
         try:
             words = take_apart(verb.usage, self._typed(command, line))
-            if words.arguments:
-                about = words.arguments[0]
-            # A proxy of its own for each command: a login at the prompt changes the password.
-            proxy = self.ctl.get_server_proxy(self.namespace)
-            verb.run(Session(proxy, self.namespace, self.ctl.options.serverurl), words, self._say)
+            about = next(filter(None, words.arguments), command)
+            # Connects anew for each command: a login at the prompt changes the password.
+            connect = partial(self.ctl.get_server_proxy, self.namespace)
+            verb.run(Session(connect, self.namespace, self.ctl.options.serverurl), words, self._say)
         except UsageError as error:
             self._fail(USAGE, command, str(error))
-            sys.stderr.write(f"usage: {verb.usage.line(command)}\n")
+            if sys.stderr is not None:
+                sys.stderr.write(f"usage: {verb.usage.line(command)}\n")
         except CacheError as error:
             self._fail(USAGE, about, error.fault_string)
         except FailureError as failure:
@@ -55,10 +56,14 @@ class _Commands(ControllerPluginBase):
             # 401. At the prompt, supervisorctl asks for the password and comes again.
             if self.ctl.options.interactive:
                 raise
-            self._fail(REFUSED, self.ctl.options.serverurl, "the server wants a user and password, or others")
-        except BrokenPipeError:
-            # Whoever read the output has seen enough; Python must not complain at exit.
+            self._fail(REFUSED, self.ctl.options.serverurl, "user or password missing or wrong")
+        except UnshowableError as error:
+            self._fail(REFUSED, about, str(error))
+        except OSError as error:
+            # Of stdout: a pipe that is closed has seen enough. Either way Python must not try again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self._fail(REFUSED, "stdout", error.strerror or str(error))
 
     def _typed(self, command: str, line: str) -> list[str]:
         """Answer the words after the command. supervisorctl joins its arguments; where it has them, take those."""

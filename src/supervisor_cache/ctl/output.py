@@ -8,13 +8,17 @@ from xmlrpc.client import DateTime
 from supervisor_cache.core.values import to_json
 
 
+class UnshowableError(Exception):
+    """An answer cannot be shown as it was asked for."""
+
+
 def printable(text: str) -> str:
-    r"""Escape what a terminal would not show as itself, ``\x1b`` among it; line ends stay."""
+    r"""Escape what a terminal would not show as itself, ``\x1b`` among it; line ends and tabs stay."""
     if text.isprintable():
         return text
     return "".join(
         character
-        if character.isprintable() or character == "\n"
+        if character.isprintable() or character in "\n\t"
         else character.encode("unicode_escape", "surrogatepass").decode("ascii")
         for character in text
     )
@@ -32,8 +36,15 @@ def native(value: Any) -> Any:
 
 
 def as_json(value: Any) -> str:
-    """Show a value as compact JSON."""
-    return to_json(native(value))
+    """Show a value as compact JSON.
+
+    Raises:
+        UnshowableError: It is none: an older release stores what JSON does not have.
+    """
+    try:
+        return to_json(native(value))
+    except (TypeError, ValueError) as error:
+        raise UnshowableError(f"not JSON: {error}") from None
 
 
 def bare(value: Any) -> str:
@@ -46,8 +57,10 @@ def moment(seconds: float) -> str:
     return dt.datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
-def write(stream: TextIO, text: str) -> None:
-    """Write a line: escaped to a terminal, as UTF-8 to anything else, whatever the locale."""
+def write(stream: TextIO | None, text: str) -> None:
+    """Write a line: escaped to a terminal, as UTF-8 to anything else, whatever the locale; to a closed one, nothing."""
+    if stream is None:
+        return
     line = (printable(text) if stream.isatty() else text) + "\n"
     buffer = getattr(stream, "buffer", None)
     if buffer is None:
@@ -60,6 +73,8 @@ def write(stream: TextIO, text: str) -> None:
 
 def complain(subject: str, reason: str) -> None:
     """Say on stderr what went wrong, in one line."""
-    line = printable(f"{subject}: ERROR ({reason})").replace("\n", "\\n")
+    if sys.stderr is None:  # closed by whoever started this
+        return
+    line = printable(f"{subject}: ERROR ({reason})").replace("\n", "\\n").replace("\t", "\\t")
     encoding = sys.stderr.encoding or "ascii"
     sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -1,6 +1,7 @@
 """One command's conversation with supervisord: calls, and what can go wrong with them."""
 
 import http.client
+from collections.abc import Callable
 from typing import Any, Protocol
 from xml.parsers.expat import ExpatError
 from xmlrpc.client import Fault, ProtocolError, ResponseError
@@ -49,13 +50,14 @@ class Session:
     """Calls the methods of one namespace.
 
     Args:
-        proxy: The namespace.
+        connect: Answers the namespace; may raise `ValueError` for a URL that is none.
         namespace: Its name.
         url: Where it is asked.
     """
 
-    def __init__(self, proxy: Proxy, namespace: str, url: str) -> None:
-        self._proxy = proxy
+    def __init__(self, connect: Callable[[], Proxy], namespace: str, url: str) -> None:
+        self._connect = connect
+        self._proxy: Proxy | None = None
         self.namespace = namespace
         self._url = url
 
@@ -67,7 +69,12 @@ class Session:
             ProtocolError: The server wants a password, status 401.
         """
         try:
-            return getattr(self._proxy, method)(*args)
+            # One for all pages of a listing.
+            proxy = self._proxy = self._proxy or self._connect()
+        except ValueError as error:
+            raise FailureError(UNREACHABLE, str(error), self._url) from None
+        try:
+            return getattr(proxy, method)(*args)
         except Fault as fault:
             raise self._failure(method, fault) from None
         except ProtocolError as error:

@@ -1,6 +1,7 @@
 """The verbs: what each asks of supervisord and shows of the answer."""
 
 import pprint
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from supervisor_cache.ctl.session import MISSING, NO, FailureError, Session
 
 # A key's length is the server's to judge: the limit is an option there.
 _ANY_LENGTH = sys.maxsize
+_INTEGER = re.compile("[+-]?[0-9]{1,10}")
 
 Say = Callable[[str], None]
 
@@ -67,6 +69,8 @@ def _value(words: Words) -> Value:
 
 
 def _read(path: str) -> str:
+    if path == "-" and sys.stdin is None:
+        raise UsageError("--file -: there is no standard input")
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
         return data.decode("utf-8")
@@ -212,10 +216,7 @@ def _add(session: Session, words: Words, say: Say) -> None:
 def _increment(session: Session, words: Words, say: Say) -> None:
     key, *given = words.arguments
     delta = "".join(given) or "1"
-    try:
-        number = int(delta)
-    except ValueError:
-        number = MAX_INT + 1
+    number = int(delta) if _INTEGER.fullmatch(delta) else MAX_INT + 1
     if not MIN_INT <= number <= MAX_INT:
         raise UsageError("DELTA must be an integer of 32 bits")
     say(str(session.call("increment", _key(key), number, *_options(words))))
