@@ -32,7 +32,7 @@ class _Commands(ControllerPluginBase):
         self.ctl = controller
 
     def do_help(self, arg: str) -> None:
-        # Without a docstring, which would list it among our commands. Answers for those alone: supervisorctl asks every plugin, and each says what it does not know.
+        # Without a docstring, which would list it as a command. For our own alone: supervisorctl asks every plugin.
         if not arg or hasattr(self, f"help_{arg}"):
             super().do_help(arg)
 

@@ -25,7 +25,7 @@ from supervisor_cache.errors import (
 from tests.model import Bench
 
 LIMITS = Limits(max_entries=6, max_key_bytes=8, max_value_bytes=40, max_total_bytes=160)
-LOWER = Limits(max_entries=3, max_key_bytes=3, max_value_bytes=20, max_total_bytes=30)
+LOWER = Limits(max_entries=4, max_key_bytes=3, max_value_bytes=20, max_total_bytes=30)
 
 # What is usual stands several times, so that sequences go on about the same few entries.
 KEYS: st.SearchStrategy[Any] = st.sampled_from(

@@ -172,3 +172,14 @@ def test_large_batches_keep_the_order_of_keys() -> None:
     assert bench.write(operations.delete_prefix, "k0") == 334
     assert bench.cache.keys() == []
     assert bench.cache.size == 0
+
+
+def test_a_call_about_more_entries_than_there_can_be_is_refused_unread() -> None:
+    bench = Bench(Limits(max_entries=2))
+    text = "there are 3 {}; max_entries is 2"
+    with pytest.raises(LimitExceededError, match=text.format("items")):
+        bench.write(operations.store_many, {"a": 1, "b": 1, "c": None})
+    with pytest.raises(LimitExceededError, match=text.format("keys")):
+        bench.write(operations.delete_many, ["a", "b", ""])
+    with pytest.raises(LimitExceededError, match=text.format("keys")):
+        bench.cache.fetch_many(["a", "b", ""])

@@ -13,7 +13,7 @@ from supervisor_cache.core.entries import Entries
 from supervisor_cache.core.entry import Batch, Commit, Entry
 from supervisor_cache.core.keys import checked_key, checked_prefix
 from supervisor_cache.core.limits import MAX_REPLY_BYTES, MAX_REPLY_ENTRIES, Limits
-from supervisor_cache.core.operations import Plan
+from supervisor_cache.core.operations import Plan, check_number
 from supervisor_cache.core.options import checked_limit
 from supervisor_cache.core.text import shown, xml_text_size
 from supervisor_cache.core.values import Value
@@ -115,10 +115,11 @@ class Cache:
         Raises:
             InvalidArgumentsError: ``keys`` is no array.
             InvalidKeyError: One of them can be none.
-            LimitExceededError: The reply would be too large.
+            LimitExceededError: There are more keys than ``max_entries``, or the reply would be too large.
         """
         if not isinstance(keys, list):
             raise InvalidArgumentsError("keys must be an array")
+        check_number(len(keys), "keys", self._entries, self.limits)
         names = dict.fromkeys([self._key(key) for key in keys])
         found = [(name, entry) for name in names if (entry := self._entries.get(name)) is not None]
         self.counters.hits += len(found)

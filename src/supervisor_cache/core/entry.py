@@ -1,7 +1,6 @@
 """What a cache holds, and what happens to it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from supervisor_cache.core.values import Value
@@ -62,8 +61,7 @@ class Mutation(NamedTuple):
     entry: Entry | None
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """What one call wants to change: all of it or nothing.
 
     Attributes:
@@ -76,9 +74,9 @@ class Batch:
 
     mutations: Sequence[Mutation]
     time: float
-    note: str = ""
-    via: str = ""
-    relied: Mapping[str, int] = field(default_factory=dict)
+    note: str
+    via: str
+    relied: Mapping[str, int]
 
 
 class Commit(NamedTuple):

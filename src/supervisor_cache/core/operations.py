@@ -9,7 +9,7 @@ unchecked, and answers a `Plan`. It changes nothing. Each raises
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
 from supervisor_cache.core.entries import Entries
@@ -28,8 +28,9 @@ from supervisor_cache.errors import InvalidArgumentsError, LimitExceededError, W
 
 T = TypeVar("T")
 
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
-@dataclass(frozen=True)
+
 class Plan(Generic[T]):
     """What a call would do.
 
@@ -40,10 +41,19 @@ class Plan(Generic[T]):
         relied: For each key that the decision looked at, the revision it had; 0 where there was no entry.
     """
 
-    answer: Callable[[int], T]
-    mutations: Sequence[Mutation] = ()
-    note: str = ""
-    relied: Mapping[str, int] = field(default_factory=dict)
+    __slots__ = ("answer", "mutations", "note", "relied")
+
+    def __init__(
+        self,
+        answer: Callable[[int], T],
+        mutations: Sequence[Mutation] = (),
+        note: str = "",
+        relied: Mapping[str, int] = _NOTHING,
+    ) -> None:
+        self.answer = answer
+        self.mutations = mutations
+        self.note = note
+        self.relied = relied
 
 
 def _true(_revision: int) -> bool:
@@ -80,6 +90,7 @@ def store_many(entries: Entries, limits: Limits, now: float, items: object, opti
     chosen = store_options(options)
     if not isinstance(items, dict):
         raise InvalidArgumentsError("items must be a struct")
+    check_number(len(items), "items", entries, limits)
     relied: dict[str, int] = {}
     puts: list[Mutation] = []
     more_entries = more_bytes = 0
@@ -188,6 +199,7 @@ def delete_many(entries: Entries, limits: Limits, now: float, keys: object, opti
     note = delete_options(options).note or ""
     if not isinstance(keys, list):
         raise InvalidArgumentsError("keys must be an array")
+    check_number(len(keys), "keys", entries, limits)
     names = dict.fromkeys([_key(entries, limits, key) for key in keys])
     return _delete_all([name for name in names if name in entries], note)
 
@@ -207,6 +219,16 @@ def clear(entries: Entries, limits: Limits, now: float, options: object = "") ->
     if not len(entries):
         return Plan(_true)
     return Plan(_true, (Mutation(CLEAR, "", None),), note)
+
+
+def check_number(number: int, what: str, entries: Entries, limits: Limits) -> None:
+    """Refuse a call about more entries than there can be, before it is looked at: that alone would take long.
+
+    Raises:
+        LimitExceededError: There are more than ``max_entries``, and more than the entries that there are.
+    """
+    if number > max(limits.max_entries, len(entries)):
+        raise LimitExceededError(f"there are {number} {what}; max_entries is {limits.max_entries}")
 
 
 def _key(entries: Entries, limits: Limits, key: object) -> str:
@@ -277,7 +299,7 @@ def _put(
 ) -> Plan[T]:
     old = entries.get(key)
     _admit(entries, limits, int(old is None), entry.size - (0 if old is None else old.size))
-    return Plan(answer, (Mutation(STORE, key, entry),), entry.note, relied or {})
+    return Plan(answer, (Mutation(STORE, key, entry),), entry.note, _NOTHING if relied is None else relied)
 
 
 def _admit(entries: Entries, limits: Limits, more_entries: int, more_bytes: int) -> None:

@@ -75,7 +75,7 @@ def _fields(header: Iterable[str]) -> dict[str, list[str]]:
     fields: dict[str, list[str]] = {}
     for line in header:
         name, _, value = line.partition(":")
-        folded = name.strip(" \t").lower()
+        folded = name.lower().strip(" \t")
         if folded in _FIELDS:
             fields.setdefault(folded, []).append(value.strip(" \t"))
     return fields
