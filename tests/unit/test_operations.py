@@ -1,5 +1,7 @@
 """What the state machine seldom reaches: each limit exactly, and the words of the errors."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -160,6 +162,28 @@ def test_an_observer_that_fails_keeps_neither_the_write_nor_the_others_from_happ
     assert bench.write(operations.store, "k", "v") is True
     assert bench.failures == [error]
     assert len(bench.commits) == 1
+
+
+def test_what_is_replaced_or_deleted_is_freed_at_once_without_the_garbage_collector() -> None:
+    class Traced(list[int]):
+        pass
+
+    bench = Bench()
+    bench.cache._observers = ()
+    gc.collect()
+    gc.disable()
+    try:
+        for operation, *arguments in ((operations.store, "k", "other"), (operations.delete, "k"), (operations.clear,)):
+            bench.write(operations.store, "k", "v")
+            traced = Traced()
+            entry = bench.cache.entry("k")
+            entry.value = traced  # type: ignore[assignment]  # a value that tells when it goes
+            gone = weakref.ref(traced)
+            del traced, entry
+            bench.write(operation, *arguments)
+            assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_large_batches_keep_the_order_of_keys() -> None:

@@ -18,13 +18,13 @@ class Answer(Generic[T]):
 
     def __init__(self) -> None:
         self.done = False
-        self._value: list[T] = []
+        self._value: T
         self._error: CacheError | None = None
         self._callback: Callable[[], None] | None = None
 
     def resolve(self, value: T) -> None:
         """Settle with a value."""
-        self._value.append(value)
+        self._value = value
         self._settle()
 
     def reject(self, error: CacheError) -> None:
@@ -43,7 +43,7 @@ class Answer(Generic[T]):
         """Answer the value, or raise the error. Only once it is `done`."""
         if self._error is not None:
             raise self._error
-        return self._value[0]
+        return self._value
 
     def _settle(self) -> None:
         self.done = True

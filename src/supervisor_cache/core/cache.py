@@ -189,31 +189,35 @@ class Cache:
         """
         answer: Answer[T] = Answer()
 
-        def attempt() -> None:
-            now = self._clock()
-            try:
-                plan = operation(self._entries, self.limits, now, *args, **kwargs)
-            except CacheError as error:
-                self._refuse(answer, error)
-                return
-            if not plan.mutations:
-                answer.resolve(plan.answer(self.revision))
-                return
-            batch = Batch(plan.mutations, now, plan.note, via, plan.relied)
+        def make_plan(now: float) -> Plan[T]:
+            return operation(self._entries, self.limits, now, *args, **kwargs)
 
-            def settle(outcome: Outcome) -> None:
-                if isinstance(outcome, Committed):
-                    self._apply(Commit(outcome.revision, batch))
-                    answer.resolve(plan.answer(outcome.revision))
-                elif isinstance(outcome, Conflict):
-                    attempt()
-                else:
-                    self._refuse(answer, outcome.error)
-
-            self.engine.commit(batch, settle)
-
-        attempt()
+        self._attempt(make_plan, via, answer)
         return answer
+
+    # Nothing here refers to itself: what a write replaces is freed at once, not when the garbage collector comes.
+    def _attempt(self, make_plan: Callable[[float], Plan[T]], via: str, answer: Answer[T]) -> None:
+        now = self._clock()
+        try:
+            plan = make_plan(now)
+        except CacheError as error:
+            self._refuse(answer, error)
+            return
+        if not plan.mutations:
+            answer.resolve(plan.answer(self.revision))
+            return
+        batch = Batch(plan.mutations, now, plan.note, via, plan.relied)
+
+        def settle(outcome: Outcome) -> None:
+            if isinstance(outcome, Committed):
+                self._apply(Commit(outcome.revision, batch))
+                answer.resolve(plan.answer(outcome.revision))
+            elif isinstance(outcome, Conflict):
+                self._attempt(make_plan, via, answer)
+            else:
+                self._refuse(answer, outcome.error)
+
+        self.engine.commit(batch, settle)
 
     def _refuse(self, answer: Answer[T], error: CacheError) -> None:
         self.counters.refused += 1
