@@ -10,6 +10,7 @@ from supervisor.xmlrpc import RPCError, supervisor_xmlrpc_handler, xmlrpc_marsha
 from benchmarks.states import STATES, fill
 from benchmarks.wire import body
 from benchmarks.worst_cases import Case
+from supervisor_cache.server.backlog import Backlog
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
@@ -39,7 +40,9 @@ class Inside:
 
     def __init__(self, case: Case) -> None:
         self._case = case
-        self._cache = CacheNamespaceRPCInterface(Namespace("cache", Settings(), Log()), "", _Host(), Log())
+        self._cache = CacheNamespaceRPCInterface(
+            Namespace("cache", Settings(), Log(), Backlog(Log())), "", _Host(), Log()
+        )
         self._handler = supervisor_xmlrpc_handler(None, [])
 
     def median(self, repetitions: int) -> Spent:

@@ -2,36 +2,55 @@
 
 from typing import TypeVar
 
+from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.cache import Cache, Operation
-from supervisor_cache.core.entry import Commit
+from supervisor_cache.core.entry import Batch, Owner
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.engines.memory import MemoryEngine
+from supervisor_cache.errors import InvalidArgumentsError
 
 T = TypeVar("T")
 
 START = 1_800_000_000.0
 
 
-class Clock:
-    """Seconds since the epoch, as the test says."""
+class FakeClock:
+    """Two clocks that the test turns: the wall clock also back."""
 
     def __init__(self) -> None:
         self.now = START
+        self.up = 1000.0
 
-    def __call__(self) -> float:
+    def wall(self) -> float:
         return self.now
+
+    def elapsed(self) -> float:
+        return self.up
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time go by."""
+        self.now += seconds
+        self.up += seconds
 
 
 class Bench:
-    """A cache, its clock, and what its observers were shown."""
+    """A cache, its clock, the processes that run, and what its observers were shown."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.clock = Clock()
-        self.commits: list[Commit] = []
+        self.clock = FakeClock()
+        self.commits: list[Batch] = []
         self.failures: list[Exception] = []
+        self.pids: dict[str, int] = {}
         self.engine = MemoryEngine(START)
-        self.cache = Cache(self.engine, limits or Limits(), self.clock, [self.commits.append], self.failures.append)
+        self.cache = Cache(self.engine, limits or Limits(), self.clock, self._owner, self.failures.append)
+        self.cache.observers = [self.commits.append]
 
-    def write(self, operation: "Operation[..., T]", *args: object) -> T:
+    def write(self, operation: Operation[T], *args: object) -> T:
         """Write through ``test``, and answer or raise what comes of it."""
-        return self.cache.write(operation, "test", *args).result()
+        answer = self.cache.write(operation, "test", *args)
+        return answer.result() if isinstance(answer, Answer) else answer
+
+    def _owner(self, name: str) -> Owner:
+        if name not in self.pids:
+            raise InvalidArgumentsError(f"owner {name} is not running")
+        return Owner(name, self.pids[name])

@@ -6,6 +6,7 @@ configuration file (``supervisor_cache.rpcinterface`` and ``supervisor_cache.con
 
 from supervisor_cache.errors import (
     CacheError,
+    HistoryGoneError,
     InvalidArgumentsError,
     InvalidKeyError,
     LimitExceededError,
@@ -20,6 +21,7 @@ __version__ = "2.0.0.dev0"
 
 __all__ = [
     "CacheError",
+    "HistoryGoneError",
     "InvalidArgumentsError",
     "InvalidKeyError",
     "LimitExceededError",

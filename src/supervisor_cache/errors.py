@@ -72,6 +72,13 @@ class WrongTypeError(CacheError):
     name = "WRONG_TYPE"
 
 
+class HistoryGoneError(CacheError):
+    """Raised when changes are asked for after a revision that is older than what is kept, or newer than the newest."""
+
+    code = 203
+    name = "HISTORY_GONE"
+
+
 class UnavailableError(CacheError):
     """Raised when the storage did not take a write, or cannot be read: certainly nothing was stored."""
 

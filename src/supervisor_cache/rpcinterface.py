@@ -8,7 +8,7 @@ from supervisor_cache.server.runtime import RUNTIME
 __all__ = ["API_VERSION", "CacheNamespaceRPCInterface", "make_cache_rpcinterface"]
 
 
-def make_cache_rpcinterface(supervisord: Supervisor, **_options: str) -> CacheNamespaceRPCInterface:
+def make_cache_rpcinterface(supervisord: Supervisor, /, **_options: str) -> CacheNamespaceRPCInterface:
     """Make one RPC interface; Supervisor calls this for each HTTP server and section.
 
     The options are read from supervisord, with those of all sections, so that each error is found at the first call.

@@ -17,3 +17,7 @@ class ClientOptions:
     args: list[str]
     interactive: int | None
     serverurl: str
+    plugins: list[object]
+    plugin_factories: list[tuple[str, Callable[..., Any], dict[str, str]]]
+
+def split_namespec(namespec: str) -> tuple[str, str | None]: ...

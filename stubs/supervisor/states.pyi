@@ -3,3 +3,8 @@ class SupervisorStates:
     RUNNING: int
     RESTARTING: int
     SHUTDOWN: int
+
+class ProcessStates:
+    STARTING: int
+    RUNNING: int
+    STOPPING: int

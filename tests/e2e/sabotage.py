@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.cache import Cache
-from supervisor_cache.core.engine import Committed, Conflict, Outcome, Refused
+from supervisor_cache.core.engine import Conflict, Outcome, Refused
 from supervisor_cache.core.entry import Batch
 from supervisor_cache.engines.memory import MemoryEngine
 from supervisor_cache.errors import UnavailableError
-from supervisor_cache.server import guards
+from supervisor_cache.server import guards, rpc
 from supervisor_cache.server.events import CacheEvent, EventObserver
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
@@ -39,18 +39,21 @@ def _late_engine() -> None:
     waiting: list[Callable[[], None]] = []
     conflicts: set[str] = set()
 
-    def commit(engine: Any, batch: Batch, settle: Callable[[Outcome], None]) -> None:
+    def commit(engine: Any, batch: Batch) -> Answer[Outcome]:
+        outcome: Answer[Outcome] = Answer()
+
         def answer() -> None:
             if batch.note == "refuse":
-                settle(Refused(UnavailableError("the storage did not take it")))
+                outcome.resolve(Refused(UnavailableError("the storage did not take it")))
             elif batch.note and batch.note not in conflicts:
                 conflicts.add(batch.note)
-                settle(Conflict())
+                outcome.resolve(Conflict())
             else:
-                engine._revision += 1
-                settle(Committed(engine._revision))
+                engine.revision += 1
+                outcome.resolve(engine.revision)
 
         waiting.append(answer)
+        return outcome
 
     def on_round(_log: Log) -> None:
         due = list(waiting)
@@ -58,11 +61,16 @@ def _late_engine() -> None:
         for answer in due:
             answer()
 
-    MemoryEngine.commit = commit  # type: ignore[method-assign, assignment]
-    Log.report_repeats = on_round  # type: ignore[method-assign, assignment]
+    MemoryEngine.commit = commit  # type: ignore[assignment, method-assign]
+    Log.report_repeats = on_round  # type: ignore[assignment, method-assign]
 
 
 def _deferred_fails() -> None:
+    _late_engine()
+    rpc._as_is = fail
+
+
+def _outcome_fails() -> None:
     _late_engine()
     Answer.result = fail  # type: ignore[method-assign]
 
@@ -79,6 +87,7 @@ def _factory_fails_at_a_reload() -> None:
 PARTS: dict[str, Callable[[], None]] = {
     "late": _late_engine,
     "deferred": _deferred_fails,
+    "outcome": _outcome_fails,
     "factory": _factory_fails_at_a_reload,
     "subscriber": lambda: setattr(Generation, "_enter_the_loop", fail),
     "payload": lambda: setattr(CacheEvent, "_payload", fail),

@@ -372,8 +372,6 @@ USAGE: list[tuple[list[str], str]] = [
     (["store", "k", "v", "w"], "too many arguments"),
     (["store", "--file", "/dev/null"], "KEY is missing"),
     (["store", "--file", "/dev/null", "k", "v"], "VALUE and --file exclude each other"),
-    (["store", "--file", "/nonexistent", "k"], "--file /nonexistent: No such file or directory"),
-    (["store", "--file", "/", "k"], "--file /: Is a directory"),
     (["add", "k"], "VALUE is missing"),
     (["add", "--if-revision", "1", "k", "v"], "no such option: --if-revision"),
     (["delete"], "KEY is missing"),
@@ -405,6 +403,12 @@ def test_wrong_usage_has_status_2_and_shows_how_it_goes(
     complaint = check_refusal(shared, stocked, command, 2, f"{name}: ERROR ({reason})\n")
     assert complaint.splitlines()[1].startswith(f"usage: {name}")
     assert len(complaint.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("path", "reason"), [("/nonexistent", "No such file or directory"), ("/", "Is a directory")])
+def test_a_file_that_cannot_be_read_has_status_2(shared: Supervisord, stocked: Any, path: str, reason: str) -> None:
+    complaint = check_refusal(shared, stocked, ["store", "--file", path, "k"], 2, f"--file: ERROR ({path}: {reason})\n")
+    assert len(complaint.splitlines()) == 1
 
 
 INVALID: list[tuple[list[str], str]] = [
@@ -447,12 +451,12 @@ def test_what_is_no_utf_8_has_status_2(shared: Supervisord, stocked: Any, tmp_pa
     latin = tmp_path / "latin"
     latin.write_bytes(b"caf\xe9")
     for words, reason in [
-        ([b"cache_store", b"caf\xe9", b"v"], "BAD_NAME: key 'caf\\udce9' has character U+DCE9 at position 3"),
-        ([b"cache_fetch", b"caf\xe9"], "BAD_NAME: key 'caf\\udce9' has character U+DCE9 at position 3"),
-        ([b"cache_store", b"k", b"caf\xe9"], "k: ERROR (BAD_ARGUMENTS: value: character U+DCE9 at position 3"),
+        ([b"cache_store", b"caf\xe9", b"v"], "caf\\udce9: ERROR (not UTF-8)"),
+        ([b"cache_fetch", b"caf\xe9"], "caf\\udce9: ERROR (not UTF-8)"),
+        ([b"cache_store", b"k", b"caf\xe9"], "k: ERROR (not UTF-8)"),
         ([b"cache_store", b"--note", b"caf\xe9", b"k", b"v"], "BAD_ARGUMENTS: note has character U+DCE9"),
         ([b"cache_fetch", b"--\xe9", b"k"], "no such option: --\\udce9"),
-        ([b"cache_store", b"--file", os.fsencode(latin), b"k"], f"--file {latin}: not UTF-8"),
+        ([b"cache_store", b"--file", os.fsencode(latin), b"k"], f"--file: ERROR ({latin}: not UTF-8)"),
     ]:
         status, output, complaint = run(shared, *words)
         assert (status, output) == (2, ""), words
@@ -720,7 +724,7 @@ def test_closed_descriptors_give_no_traceback(shared: Supervisord, cache: Any) -
     assert "Traceback" not in complaint
     status, output, complaint = run(shared, "cache_store", "--file", "-", "k", redirection="<&-")
     assert (status, output) == (2, "")
-    assert complaint.startswith("cache_store: ERROR (--file -: ")
+    assert complaint.startswith("--file -: ERROR (")
 
 
 def test_a_url_that_is_none_is_said_in_one_line(shared: Supervisord) -> None:

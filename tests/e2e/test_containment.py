@@ -96,6 +96,15 @@ def test_a_deferred_reply_that_fails(start: StartSupervisord) -> None:
     assert patient.says("an RPC method")
 
 
+def test_an_outcome_that_cannot_be_read_leaves_nobody_waiting(start: StartSupervisord) -> None:
+    patient = Patient(start, "outcome")
+    with pytest.raises(Fault) as caught:
+        patient.cache.store("k", "v")
+    assert caught.value.faultCode == 30
+    assert patient.is_well()
+    assert patient.says("an observer of changes")
+
+
 def test_a_guard_that_cannot_judge_lets_supervisorctl_through_and_no_browser(start: StartSupervisord) -> None:
     patient = Patient(start, "match", login=False)
     assert patient.supervisord.ctl("status").returncode == 0

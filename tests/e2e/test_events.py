@@ -34,7 +34,7 @@ def test_each_change_is_an_event_with_its_value(start: StartSupervisord) -> None
     first = cache.storeMany({"a b:c": "ö\n", "n": 1})
     cache.delete("n")
     cache.clear()
-    expected = {"namespace": "cache", "expires": "0.0"}
+    expected = {"namespace": "cache", "expires": "0"}
     assert received(supervisord, 4) == [
         ("CACHE_STORE", {**expected, "key": "a b:c", "revision": first, "seq": "1"}, '"\\u00f6\\n"'),
         ("CACHE_STORE", {**expected, "key": "n", "revision": first, "seq": "2"}, "1"),

@@ -21,12 +21,16 @@ METHODS = {
     "getEntry",
     "getEntries",
     "getRevision",
+    "getChanges",
+    "wait",
     "getStats",
     "store",
     "storeMany",
     "add",
     "storeIf",
     "increment",
+    "touch",
+    "touchIf",
     "delete",
     "deleteIf",
     "deleteMany",
@@ -103,6 +107,7 @@ def test_what_may_be_left_out_can_be_given_as_none_of_it(method: str) -> None:
     }
 
 
+NEWEST = object()
 RETURNS: dict[str, tuple[type, list[Any]]] = {
     "getAPIVersion": (str, []),
     "getKeys": (list, []),
@@ -113,12 +118,16 @@ RETURNS: dict[str, tuple[type, list[Any]]] = {
     "getEntry": (dict, ["k"]),
     "getEntries": (list, []),
     "getRevision": (str, []),
+    "getChanges": (list, [NEWEST]),
+    "wait": (dict, [NEWEST, 0]),
     "getStats": (dict, []),
     "store": (bool, ["k", 1]),
     "storeMany": (str, [{"k": 1}]),
     "add": (str, ["k", 1]),
     "storeIf": (str, ["k", 1, ""]),
     "increment": (int, ["n"]),
+    "touch": (str, ["k", 60]),
+    "touchIf": (str, ["k", 60, NEWEST]),
     "delete": (bool, ["k"]),
     "deleteIf": (bool, ["k", ""]),
     "deleteMany": (int, [["k"]]),
@@ -132,7 +141,8 @@ PYTHON_TYPES = {"string": str, "int": int, "boolean": bool, "array": list, "stru
 def test_the_type_that_is_returned_is_the_one_described(system: Any, cache: Any, method: str) -> None:
     cache.store("k", "v")
     expected, arguments = RETURNS[method]
-    answer = getattr(cache, method)(*arguments)
+    newest = cache.getRevision()
+    answer = getattr(cache, method)(*(newest if each is NEWEST else each for each in arguments))
     assert type(answer) is expected
     described = system.methodSignature(f"cache.{method}")[0]
     assert described == "any" or PYTHON_TYPES[described] is expected

@@ -10,7 +10,7 @@ from tests.harness import program, until
 SIZE = "must be a size from {}, as 1000, 64KB or 16MB"
 SERVERS = "must name HTTP servers of this configuration: inet_http_server, unix_http_server"
 WRONG = [
-    ("read_onyl", "inet_http_server", "unknown option; known are allowed_hosts, log_changes, max_entries"),
+    ("read_onyl", "inet_http_server", "unknown option; known are allowed_hosts, log_changes, max_changes, max_entries"),
     ("storage", "redis", "must be memory"),
     ("storage", "", "must be memory"),
     ("max_entries", "many", "must be a whole number from 1 to 1000000"),
@@ -134,6 +134,8 @@ def test_options_are_read_as_supervisor_reads_its_own(start: StartSupervisord) -
         "max_key_bytes": 2048,
         "max_value_bytes": 1048576,
         "max_total_bytes": 16 * 1048576,
+        "max_changes": 10_000,
+        "max_watchers": 100,
         "max_request_bytes": 1048576,
     }
 
@@ -144,17 +146,23 @@ WRITES: list[tuple[str, tuple[object, ...]]] = [
     ("add", ("new", 1)),
     ("storeIf", ("k", "other", "")),
     ("increment", ("n",)),
+    ("touch", ("k", 60)),
+    ("touchIf", ("k", 60, "1")),
     ("delete", ("k",)),
     ("deleteIf", ("k", "1")),
     ("deleteMany", (["k"],)),
     ("deletePrefix", ("k",)),
     ("clear", ()),
 ]
+# Stands for the newest revision.
+NEWEST = "newest"
 READS: list[tuple[str, tuple[object, ...]]] = [
     ("getAPIVersion", ()),
     ("getKeys", ()),
     ("getCount", ()),
     ("fetch", ("k",)),
+    ("getChanges", (NEWEST,)),
+    ("wait", ("1", 0)),
     ("fetchMany", (["k"],)),
     ("getItems", ()),
     ("getEntry", ("k",)),
@@ -175,7 +183,8 @@ def test_a_read_only_server_refuses_each_write_and_serves_each_read(start: Start
         assert caught.value.faultCode == 205
         assert caught.value.faultString.startswith("READ_ONLY: inet_http_server only reads cache")
     for method, arguments in READS:
-        here, there = getattr(reader, method)(*arguments), getattr(writer, method)(*arguments)
+        given = [revision if each is NEWEST else each for each in arguments]
+        here, there = getattr(reader, method)(*given), getattr(writer, method)(*given)
         if method == "getStats":
             assert here["read_only"] == ["inet_http_server"]
         else:

@@ -14,22 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from supervisor.xmlrpc import RPCError, supervisor_xmlrpc_handler, traverse, xmlrpc_marshal
 
+from supervisor_cache.core.codec import from_json, json_size, pack, to_ascii_json, to_json, unpack
 from supervisor_cache.core.limits import Limits
-from supervisor_cache.core.text import xml_text_size
-from supervisor_cache.core.values import (
-    DATETIME_NAME,
-    MAX_DEPTH,
-    MAX_INT,
-    MIN_INT,
-    Value,
-    from_json,
-    json_size,
-    member_size,
-    reply_size,
-    to_ascii_json,
-    to_json,
-)
+from supervisor_cache.core.text import utf8_length, xml_text_size
+from supervisor_cache.core.values import DATETIME_NAME, MAX_DEPTH, MAX_INT, MIN_INT, Value, member_growth, reply_size
 from supervisor_cache.errors import InvalidArgumentsError
+from supervisor_cache.server.backlog import Backlog
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
@@ -65,7 +55,7 @@ class Wire:
 
     def __init__(self, limits: Limits | None = None) -> None:
         log = Log()
-        self.namespace = Namespace("cache", Settings(limits=limits or Limits()), log)
+        self.namespace = Namespace("cache", Settings(limits=limits or Limits()), log, Backlog(log))
         interface = CacheNamespaceRPCInterface(self.namespace, "unix_http_server", FakeHost(), log)
         self._handler = supervisor_xmlrpc_handler(None, [("cache", interface)])
 
@@ -459,8 +449,16 @@ def test_the_size_of_a_value_in_a_reply_is_known_to_the_byte(value: Any) -> None
 @some
 @given(st.dictionaries(texts, values, max_size=5))
 def test_the_size_of_members_in_a_reply_is_known_to_the_byte(struct: dict[str, Any]) -> None:
-    members = sum(member_size(name) + reply_size(value) for name, value in struct.items())
+    members = sum(member_growth(name) + utf8_length(name) + reply_size(value) for name, value in struct.items())
     assert members == _marshalled(struct) - _marshalled({})
+
+
+@many
+@given(values)
+def test_a_value_is_kept_as_it_is_with_its_sizes(value: Any) -> None:
+    parcel = pack(value)
+    assert repr(unpack(parcel.packed)) == repr(value)
+    assert (parcel.json_size, parcel.reply_size) == (json_size(value), reply_size(value))
 
 
 @many

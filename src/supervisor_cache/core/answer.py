@@ -1,4 +1,4 @@
-"""A result that is there at once, or later."""
+"""A result that comes later."""
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -9,10 +9,7 @@ T = TypeVar("T")
 
 
 class Answer(Generic[T]):
-    """The outcome of a write: a value or an error, once it is `done`.
-
-    A storage that commits at once settles it before the write returns; one that asks elsewhere, later.
-    """
+    """What comes later of a call: a value or an error, once it is `done`."""
 
     __slots__ = ("_callback", "_error", "_value", "done")
 
@@ -31,6 +28,18 @@ class Answer(Generic[T]):
         """Settle with an error."""
         self._error = error
         self._settle()
+
+    def follow(self, call: "Callable[[], T | Answer[T]]") -> None:
+        """Settle as ``call`` does, at once or when it answers."""
+        try:
+            value = call()
+        except CacheError as error:
+            self.reject(error)
+        else:
+            if isinstance(value, Answer):
+                value.when_done(lambda: self.follow(value.result))
+            else:
+                self.resolve(value)
 
     def when_done(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once settled; at once if that is so already."""

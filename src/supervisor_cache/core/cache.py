@@ -5,29 +5,32 @@ A write is planned, committed by the engine, applied to the entries in memory, a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, TypeAlias, TypeVar
+from functools import partial
+from typing import TypeAlias, TypeVar
 
+from supervisor_cache.core import operations
 from supervisor_cache.core.answer import Answer
-from supervisor_cache.core.engine import Committed, Conflict, Engine, Outcome
+from supervisor_cache.core.engine import Engine, Outcome, Refused
 from supervisor_cache.core.entries import Entries
-from supervisor_cache.core.entry import Batch, Commit, Entry
-from supervisor_cache.core.keys import checked_key, checked_prefix
+from supervisor_cache.core.entry import NEVER, Batch, Clock, Entry, Owner
+from supervisor_cache.core.history import Change, History
+from supervisor_cache.core.keys import checked_prefix
 from supervisor_cache.core.limits import MAX_REPLY_BYTES, MAX_REPLY_ENTRIES, Limits
-from supervisor_cache.core.operations import Plan, check_number
-from supervisor_cache.core.options import checked_limit
-from supervisor_cache.core.text import shown, xml_text_size
+from supervisor_cache.core.options import checked_limit, checked_revision
+from supervisor_cache.core.plan import Plan, View, check_number, key_of
+from supervisor_cache.core.text import shown, utf8_length, xml_text_size
 from supervisor_cache.core.values import Value
 from supervisor_cache.errors import CacheError, InvalidArgumentsError, LimitExceededError, NoSuchKeyError
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
-Operation: TypeAlias = Callable[Concatenate[Entries, Limits, float, P], Plan[T]]
-Observer: TypeAlias = Callable[[Commit], None]
+# A function of a `View` and of the caller's arguments, which it checks itself.
+Operation: TypeAlias = Callable[..., Plan[T]]
+Observer: TypeAlias = Callable[[Batch], None]
 
-# Bytes that an element of getKeys, and of getEntries beside key, value and note, takes in a reply at most.
+# Bytes of an element of getKeys beside the key, and of getEntries beside key, value, note and owner; at most.
 _KEY_MARKUP = len("<value><string></string></value>\n")
-_ENTRY_MARKUP = 700
+_ENTRY_MARKUP = 530
 
 
 @dataclass
@@ -39,12 +42,14 @@ class Counters:
         misses: Keys that were asked for by name and not found.
         writes: Commits.
         refused: Writes that ended in an error.
+        expired: Entries whose end has come.
     """
 
     hits: int = 0
     misses: int = 0
     writes: int = 0
     refused: int = 0
+    expired: int = 0
 
 
 class Cache:
@@ -52,43 +57,72 @@ class Cache:
 
     Args:
         engine: Where they are kept.
-        limits: What is admitted. May be replaced at any time: what is over a new limit stays, and cannot grow.
-        clock: Answers the seconds since the epoch.
+        limits: What is admitted.
+        clock: The time.
+        find_owner: See `View`.
+        report: Takes what an observer raised.
+
+    Attributes:
+        engine: As given.
+        counters: What has been asked of it.
+        history: The changes so far.
         observers: Called after each commit, in this order. What one raises is passed to ``report``: the write
             stands, and the others are called all the same.
-        report: Takes what an observer raised.
     """
 
     def __init__(
         self,
         engine: Engine,
         limits: Limits,
-        clock: Callable[[], float],
-        observers: Sequence[Observer],
+        clock: Clock,
+        find_owner: Callable[[str], Owner],
         report: Callable[[Exception], None],
     ) -> None:
         self.engine = engine
-        self.limits = limits
         self.counters = Counters()
+        self.history = History(engine.revision)
+        self.observers: Sequence[Observer] = ()
         self._clock = clock
-        self._observers = tuple(observers)
         self._report = report
         self._entries = Entries()
+        self._view = View(self._entries, limits, clock, find_owner)
+        self._expiring = False
+
+    @property
+    def limits(self) -> Limits:
+        """What is admitted. What is over a new limit stays, and cannot grow; the history is cut."""
+        return self._view.limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._view.limits = limits
+        self.history.trim(limits.max_changes, limits.max_total_bytes - self._entries.size)
 
     # Reads
 
     @property
     def revision(self) -> int:
         """The newest revision."""
+        self._expire()
         return self.engine.revision
 
     @property
     def size(self) -> int:
-        """Bytes that count against ``max_total_bytes``."""
+        """Bytes that count against ``max_total_bytes``, beside the history."""
+        self._expire()
         return self._entries.size
 
     def __len__(self) -> int:
+        self._expire()
         return len(self._entries)
+
+    def largest(self) -> tuple[int, int]:
+        """Answer the bytes of the longest key, and of the largest value as JSON."""
+        sizes = [
+            (utf8_length(key), entry.size - utf8_length(entry.note) - utf8_length(entry.owner.name))
+            for key, entry in self._entries.items()
+        ]
+        return max((key for key, _ in sizes), default=0), max((size - key for key, size in sizes), default=0)
 
     def fetch(self, key: object) -> Value:
         """Answer the value of ``key``.
@@ -101,7 +135,9 @@ class Cache:
 
     def entry(self, key: object) -> Entry:
         """Answer the entry of ``key``; raises as `fetch` does."""
-        name = self._key(key)
+        if self._entries.next_deadline != NEVER:
+            self._expire()
+        name = key_of(self._view, key)
         entry = self._entries.get(name)
         if entry is None:
             self.counters.misses += 1
@@ -119,8 +155,9 @@ class Cache:
         """
         if not isinstance(keys, list):
             raise InvalidArgumentsError("keys must be an array")
-        check_number(len(keys), "keys", self._entries, self.limits)
-        names = dict.fromkeys([self._key(key) for key in keys])
+        self._expire()
+        check_number(len(keys), "keys", self._view)
+        names = dict.fromkeys([key_of(self._view, key) for key in keys])
         found = [(name, entry) for name in names if (entry := self._entries.get(name)) is not None]
         self.counters.hits += len(found)
         self.counters.misses += len(names) - len(found)
@@ -154,6 +191,25 @@ class Cache:
         """
         return self._page(prefix, after, limit, _ENTRY_MARKUP)
 
+    def changes(self, since: object, prefix: object = "", limit: object = 0) -> list[Change]:
+        """List changes; see `History.changes_after`.
+
+        Raises:
+            InvalidArgumentsError: An argument is wrong.
+            HistoryGoneError: They are not known any more, or ``since`` is newer than the newest revision.
+            LimitExceededError: The reply would be too large.
+        """
+        after, start, most = checked_revision(since), checked_prefix(prefix), checked_limit(limit)
+        return self.history.changes_after(after, self.revision, start, most)
+
+    def changed_since(self, since: int, prefix: str) -> bool:
+        """Whether a key with ``prefix`` has changed after ``since``; true also where that is not known."""
+        return not self.history.knows(since, self.revision) or self.history.has_changed(since, prefix)
+
+    def expires(self, entry: Entry) -> float:
+        """Answer when ``entry`` ends, in seconds since the epoch; 0 for never."""
+        return 0.0 if entry.deadline == NEVER else entry.expires_by(self._clock)
+
     def _page(self, prefix: object, after: object, limit: object, markup: int) -> list[tuple[str, Entry]]:
         names = self._select(prefix, after, limit)
         if len(names) > MAX_REPLY_ENTRIES:
@@ -161,74 +217,111 @@ class Cache:
         found = [(name, entry) for name in names if (entry := self._entries.get(name)) is not None]
         size = sum(entry.reply_size for _, entry in found) + markup * len(found)
         if markup:
-            size += sum(xml_text_size(entry.note) for _, entry in found)
+            size += sum(xml_text_size(entry.note) + len(entry.owner.name) for _, entry in found)
         _check_reply(len(found), size, _PAGE)
         return found
 
     def _select(self, prefix: object, after: object, limit: object) -> list[str]:
+        self._expire()
         return self._entries.keys(checked_prefix(prefix), checked_prefix(after, "after"), checked_limit(limit))
-
-    def _key(self, key: object) -> str:
-        if type(key) is str and key in self._entries:
-            return key
-        return checked_key(key, self.limits.max_key_bytes)
 
     # Writes
 
-    def write(self, operation: Operation[P, T], via: str, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+    def write(self, operation: Operation[T], via: str, *args: object) -> T | Answer[T]:
         """Plan ``operation`` with its arguments, commit and apply it, and tell the observers.
 
         Args:
             operation: One of `supervisor_cache.core.operations`.
             via: The server or process that it comes through.
             *args: The caller's arguments, unchecked.
-            **kwargs: Likewise.
 
         Returns:
-            What it answers, or the error that it ended in; done already unless the engine answers later.
+            What it answers; where the engine answers later, an `Answer` that will be told.
+
+        Raises:
+            CacheError: What it ended in; an `Answer` is told likewise.
         """
+        if self._entries.next_deadline != NEVER:
+            self._expire()
+        view = self._view
+        while True:
+            view.now = self._clock.wall()
+            try:
+                plan = operation(view, *args)
+            except CacheError:
+                self.counters.refused += 1
+                raise
+            if not plan.mutations:
+                return plan.answer(self.engine.revision)
+            plan.time = view.now
+            plan.via = via
+            outcome = self.engine.commit(plan)
+            if type(outcome) is int:
+                self._apply(plan, outcome)
+                return plan.answer(outcome)
+            if isinstance(outcome, Answer):
+                return self._follow(outcome, plan, partial(self.write, operation, via, *args))
+            if isinstance(outcome, Refused):
+                self.counters.refused += 1
+                raise outcome.error
+
+    def _follow(self, pending: Answer[Outcome], plan: Plan[T], again: Callable[[], T | Answer[T]]) -> Answer[T]:
         answer: Answer[T] = Answer()
 
-        def make_plan(now: float) -> Plan[T]:
-            return operation(self._entries, self.limits, now, *args, **kwargs)
+        def settle() -> None:
+            try:
+                outcome = pending.result()
+                if isinstance(outcome, int):
+                    self._apply(plan, outcome)
+                    answer.resolve(plan.answer(outcome))
+                elif isinstance(outcome, Refused):
+                    self.counters.refused += 1
+                    answer.reject(outcome.error)
+                else:
+                    answer.follow(again)
+            except Exception as error:  # noqa: BLE001 - or the caller would wait without end
+                self._report(error)
+                answer.reject(CacheError("internal error; supervisord's log has it"))
 
-        self._attempt(make_plan, via, answer)
+        pending.when_done(settle)
         return answer
 
-    # Nothing here refers to itself: what a write replaces is freed at once, not when the garbage collector comes.
-    def _attempt(self, make_plan: Callable[[float], Plan[T]], via: str, answer: Answer[T]) -> None:
-        now = self._clock()
-        try:
-            plan = make_plan(now)
-        except CacheError as error:
-            self._refuse(answer, error)
+    def release(self, owner: Owner) -> None:
+        """Take away what ends with ``owner``, which has ended."""
+        if self._entries.owned_by(owner.pid):
+            self.write(operations.release, owner.name, owner.pid)
+
+    def owners(self) -> set[Owner]:
+        """Answer every owner of an entry."""
+        return self._entries.owners()
+
+    def tidy(self) -> None:
+        """Do what is due between calls; to be called at least once a second."""
+        self._expire()
+
+    def _expire(self) -> None:
+        if self._entries.next_deadline == NEVER or self._expiring:
             return
-        if not plan.mutations:
-            answer.resolve(plan.answer(self.revision))
-            return
-        batch = Batch(plan.mutations, now, plan.note, via, plan.relied)
+        if self._entries.next_deadline <= self._clock.elapsed():
+            self._expiring = True
+            gone: Answer[int] = Answer()
+            gone.when_done(lambda: self._expired(gone))
+            gone.follow(lambda: self.write(operations.expire, ""))
 
-        def settle(outcome: Outcome) -> None:
-            if isinstance(outcome, Committed):
-                self._apply(Commit(outcome.revision, batch))
-                answer.resolve(plan.answer(outcome.revision))
-            elif isinstance(outcome, Conflict):
-                self._attempt(make_plan, via, answer)
-            else:
-                self._refuse(answer, outcome.error)
+    def _expired(self, gone: Answer[int]) -> None:
+        self._expiring = False
+        self.counters.expired += gone.result()
 
-        self.engine.commit(batch, settle)
-
-    def _refuse(self, answer: Answer[T], error: CacheError) -> None:
-        self.counters.refused += 1
-        answer.reject(error)
-
-    def _apply(self, commit: Commit) -> None:
-        self._entries.apply(commit)
+    def _apply(self, batch: Batch, revision: int) -> None:
+        batch.revision = revision
+        entries = self._entries
+        entries.apply(batch)
+        limits = self._view.limits
+        self.history.append(batch, limits.max_changes, limits.max_total_bytes - entries.size)
         self.counters.writes += 1
-        for observer in self._observers:
+        for observer in self.observers:
             try:
-                observer(commit)
+                observer(batch)
             except Exception as error:  # noqa: BLE001 - the write stands whatever an observer does
                 self._report(error)
 

@@ -1,16 +1,10 @@
 """What the cache asks of the place where its entries are kept."""
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
+from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.entry import Batch
 from supervisor_cache.errors import CacheError
-
-
-class Committed(NamedTuple):
-    """The batch has happened, as a whole, under this revision."""
-
-    revision: int
 
 
 class Conflict(NamedTuple):
@@ -23,14 +17,15 @@ class Refused(NamedTuple):
     error: CacheError
 
 
-Outcome: TypeAlias = Committed | Conflict | Refused
+# The revision that the batch took, or why it took none.
+Outcome: TypeAlias = int | Conflict | Refused
 
 
 class Engine(Protocol):
     """Takes batches, one after the other.
 
-    Atomicity: a batch happens as a whole or not at all, and `Committed` is told only once it is as durable as
-    this engine makes anything. Order: revisions grow from commit to commit, in the order in which they are told.
+    Atomicity: a batch happens as a whole or not at all, and its revision is told only once it is as durable as this
+    engine makes anything. Order: revisions grow from commit to commit, in the order in which they are told.
     """
 
     @property
@@ -41,8 +36,8 @@ class Engine(Protocol):
     def revision(self) -> int:
         """The newest revision; that of its start where nothing has been committed."""
 
-    def commit(self, batch: Batch, settle: Callable[[Outcome], None]) -> None:
-        """Commit ``batch`` and tell ``settle`` once, in supervisord's own thread, before returning or later.
+    def commit(self, batch: Batch) -> Outcome | Answer[Outcome]:
+        """Commit ``batch``; answer what came of it, or where that is told later, in supervisord's own thread.
 
         Raises nothing: what goes wrong is told as `Refused`.
         """

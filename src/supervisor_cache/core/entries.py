@@ -1,26 +1,40 @@
 """The entries of one cache in memory, the only thing that reads look at."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import ItemsView
+from heapq import heapify, heappop, heappush
 
-from supervisor_cache.core.entry import CLEAR, Commit, Entry
+from supervisor_cache.core.entry import CLEAR, NEVER, Batch, Entry, Owner
 
 # From here on sorting all keys again is faster than inserting each at its place.
 _MANY = 64
 
 
 class Entries:
-    """Entries by key, with their keys in code-point order and the bytes that they count for."""
+    """Entries by key, with their keys in code-point order, their ends, their owners and the bytes they count for.
+
+    Attributes:
+        size: Bytes that all entries count for.
+        next_deadline: No entry ends before this, on the clock that only grows.
+    """
 
     def __init__(self) -> None:
         self._by_key: dict[str, Entry] = {}
         self._sorted: list[str] = []
+        self._deadlines = _Deadlines(self._by_key)
+        self._owned: dict[int, set[str]] = {}
         self.size = 0
+        self.next_deadline = NEVER
 
     def __len__(self) -> int:
         return len(self._by_key)
 
     def __contains__(self, key: str) -> bool:
         return key in self._by_key
+
+    def items(self) -> ItemsView[str, Entry]:
+        """All keys with their entries, in no order."""
+        return self._by_key.items()
 
     def get(self, key: str) -> Entry | None:
         """Answer the entry of ``key``, or None."""
@@ -50,12 +64,24 @@ class Entries:
             end = min(end, start + limit)
         return self._sorted[start:end]
 
-    def apply(self, commit: Commit) -> None:
-        """Make the changes of ``commit`` readable."""
+    def due(self, elapsed: float) -> list[str]:
+        """List the keys whose entries have ended at ``elapsed``, in the order of their ends."""
+        return self._deadlines.passed(elapsed)
+
+    def owned_by(self, pid: int) -> list[str]:
+        """List the keys of the entries that end with the process ``pid``, in code-point order."""
+        return sorted(self._owned.get(pid, ()))
+
+    def owners(self) -> set[Owner]:
+        """Answer every owner of an entry."""
+        return {self._by_key[next(iter(keys))].owner for keys in self._owned.values()}
+
+    def apply(self, batch: Batch) -> None:
+        """Make the changes of ``batch`` readable."""
         by_key = self._by_key
         added: list[str] = []
         removed: list[str] = []
-        for kind, key, entry in commit.batch.mutations:
+        for kind, key, entry in batch.mutations:
             if kind == CLEAR:
                 self._drop_all()
                 added.clear()
@@ -63,20 +89,40 @@ class Entries:
                 continue
             old = by_key.get(key)
             if old is not None:
-                self.size -= old.size
+                self._drop(key, old)
             if entry is not None:
-                entry.revision = commit.revision
-                self.size += entry.size
+                entry.revision = batch.revision
                 by_key[key] = entry
+                self._take(key, entry)
                 if old is None:
                     added.append(key)
             elif old is not None:
                 del by_key[key]
                 removed.append(key)
-        self._reindex(added, removed)
+        if added or removed:
+            self._reindex(added, removed)
+        if self.next_deadline != NEVER:
+            self.next_deadline = self._deadlines.next()
+
+    def _take(self, key: str, entry: Entry) -> None:
+        self.size += entry.size
+        if entry.deadline != NEVER:
+            self._deadlines.add(key, entry)
+            self.next_deadline = min(self.next_deadline, entry.deadline)
+        if entry.owner.pid:
+            self._owned.setdefault(entry.owner.pid, set()).add(key)
+
+    def _drop(self, key: str, old: Entry) -> None:
+        self.size -= old.size
+        if old.owner.pid:
+            keys = self._owned[old.owner.pid]
+            keys.discard(key)
+            if not keys:
+                del self._owned[old.owner.pid]
 
     def _drop_all(self) -> None:
         self._by_key.clear()
+        self._owned.clear()
         self._sorted = []
         self.size = 0
 
@@ -92,3 +138,42 @@ class Entries:
         else:
             for key in added:
                 insort(self._sorted, key)
+
+
+class _Deadlines:
+    """When entries end: a heap, from which what was replaced or deleted is taken when its turn comes."""
+
+    def __init__(self, by_key: dict[str, Entry]) -> None:
+        self._by_key = by_key
+        self._heap: list[tuple[float, int, str]] = []
+        self._room = _MANY
+
+    def add(self, key: str, entry: Entry) -> None:
+        heappush(self._heap, (entry.deadline, entry.revision, key))
+
+    def next(self) -> float:
+        """Answer the first end."""
+        heap = self._heap
+        if len(heap) > self._room:
+            # Renewed again and again, entries would leave their old ends behind.
+            heap[:] = filter(self._holds, heap)
+            heapify(heap)
+            self._room = 2 * len(heap) + _MANY
+        while heap and not self._holds(heap[0]):
+            heappop(heap)
+        return heap[0][0] if heap else NEVER
+
+    def passed(self, elapsed: float) -> list[str]:
+        """List the keys whose entries have ended, in the order of their ends. They stay until they are deleted."""
+        found = []
+        places = [0]
+        while places:
+            place = places.pop()
+            if place < len(self._heap) and self._heap[place][0] <= elapsed:
+                found.append(self._heap[place])
+                places += (2 * place + 1, 2 * place + 2)
+        return [end[2] for end in sorted(found) if self._holds(end)]
+
+    def _holds(self, end: tuple[float, int, str]) -> bool:
+        entry = self._by_key.get(end[2])
+        return entry is not None and entry.revision == end[1]

@@ -1,57 +1,108 @@
 """What a cache holds, and what happens to it."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from supervisor_cache.core.codec import Packed, unpack
 from supervisor_cache.core.values import Value
 
 STORE = "store"
+TOUCH = "touch"
 DELETE = "delete"
+EXPIRE = "expire"
+RELEASE = "release"
 CLEAR = "clear"
+
+KINDS = (STORE, TOUCH, DELETE, EXPIRE, RELEASE, CLEAR)
+
+NEVER = math.inf
+
+# Seconds by which the wall clock may drift before the end of an entry is told anew: one that is slewed, not set.
+_DRIFT = 1.0
+
+
+class Owner(NamedTuple):
+    """A supervised process in one of its lives.
+
+    Attributes:
+        name: ``GROUP:NAME``.
+        pid: Its process id.
+    """
+
+    name: str
+    pid: int
+
+
+NOBODY = Owner("", 0)
+
+
+class Clock(Protocol):
+    """The time, on both clocks."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch; may be set forward and back."""
+
+    def elapsed(self) -> float:
+        """Seconds that only grow, suspended machine included."""
 
 
 class Entry:
     """One value with all that is known of it. Never changed once it is readable.
 
     Attributes:
-        value: The value; see `supervisor_cache.core.values`.
+        packed: The value as it is kept.
         size: Bytes that count against ``max_total_bytes``: key, value as JSON, note and owner.
         reply_size: Bytes that key and value take in an XML-RPC reply, as a member of a struct.
         modified: When it was written, in seconds since the epoch.
-        revision: Of the commit that wrote it; 0 until then.
-        expires: When it ends, in seconds since the epoch; 0 for never.
-        owner: The process that it ends with, as ``GROUP:NAME``; empty for none.
         note: Who wrote it and why, as the writer says.
+        owner: The process that it ends with; `NOBODY` for none.
+        expires: When it ends, in seconds since the epoch as they were counted when it was written; 0 for never.
+        deadline: When it ends, on the clock that only grows; `NEVER` where it does not.
+        revision: Of the commit that wrote it; 0 until then.
     """
 
-    __slots__ = ("expires", "modified", "note", "owner", "reply_size", "revision", "size", "value")
+    __slots__ = ("deadline", "expires", "modified", "note", "owner", "packed", "reply_size", "revision", "size")
 
     def __init__(
         self,
-        value: Value,
-        *,
+        packed: Packed,
         size: int,
         reply_size: int,
         modified: float,
-        expires: float = 0.0,
-        owner: str = "",
         note: str = "",
+        owner: Owner = NOBODY,
+        expires: float = 0.0,
+        deadline: float = NEVER,
     ) -> None:
-        self.value = value
+        self.packed = packed
         self.size = size
         self.reply_size = reply_size
         self.modified = modified
-        self.revision = 0
-        self.expires = expires
-        self.owner = owner
         self.note = note
+        self.owner = owner
+        self.expires = expires
+        self.deadline = deadline
+        self.revision = 0
+
+    @property
+    def value(self) -> Value:
+        """The value; an array or struct is a new one each time."""
+        return unpack(self.packed)
+
+    def expires_by(self, clock: Clock) -> float:
+        """Answer when it ends, in seconds since the epoch as the wall clock counts them now; 0 for never."""
+        if self.deadline == NEVER:
+            return 0.0
+        counted = clock.wall() + self.deadline - clock.elapsed()
+        return self.expires if abs(counted - self.expires) < _DRIFT else counted
 
 
 class Mutation(NamedTuple):
     """One key's part of a batch.
 
     Attributes:
-        kind: `STORE`, `DELETE` or `CLEAR`.
+        kind: One of `KINDS`.
         key: The key; empty for `CLEAR`, which takes all entries away.
         entry: What is there afterwards; None where nothing is.
     """
@@ -61,26 +112,23 @@ class Mutation(NamedTuple):
     entry: Entry | None
 
 
-class Batch(NamedTuple):
+class Batch:
     """What one call wants to change: all of it or nothing.
 
     Attributes:
         mutations: In the order in which they are announced; no key twice.
-        time: When it was planned, in seconds since the epoch.
         note: Who and why.
-        via: The server or process that it came through; empty for the cache itself.
         relied: For each key that the decision looked at, the revision it had; 0 where there was no entry.
+        time: When it was planned, in seconds since the epoch.
+        via: The server or process that it came through; empty for the cache itself.
+        revision: That all of its changes share, once it has been committed.
     """
 
+    __slots__ = ("mutations", "note", "relied", "revision", "time", "via")
+
     mutations: Sequence[Mutation]
-    time: float
     note: str
-    via: str
     relied: Mapping[str, int]
-
-
-class Commit(NamedTuple):
-    """A batch that has happened, and the revision that all of its changes share."""
-
+    time: float
+    via: str
     revision: int
-    batch: Batch

@@ -1,7 +1,7 @@
-"""The struct of options that a write takes as its last argument."""
+"""The struct of options that a write takes as its last argument, and other arguments that many calls share."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from supervisor_cache.core.keys import checked_note
 from supervisor_cache.core.text import shown
@@ -9,21 +9,32 @@ from supervisor_cache.errors import InvalidArgumentsError
 
 _REVISION = re.compile("[0-9]{1,20}", re.ASCII)
 
+MAX_TTL = 10 * 366 * 86_400
+# Below the 30 minutes after which Supervisor closes the connection of a silent client.
+MAX_TIMEOUT = 1500
+
 
 class Options(NamedTuple):
-    """Options of a write.
+    """Options of a write; None for what is not given.
 
     Attributes:
-        note: Who and why; None where it is not given.
+        ttl: Seconds after which the entry ends.
+        owner: The process that it ends with, as ``GROUP:NAME`` or ``NAME``; empty for none.
+        pid: The pid that this process must have.
+        note: Who and why.
         if_changed: Where the entry is there already and equal, do nothing.
     """
 
+    ttl: float | None = None
+    owner: str | None = None
+    pid: int | None = None
     note: str | None = None
     if_changed: bool = False
 
 
 NONE = Options()
 _OF_A_STORE = Options._fields
+_OF_A_TOUCH = ("owner", "pid", "note")
 _OF_A_DELETE = ("note",)
 
 
@@ -33,31 +44,68 @@ def store_options(struct: object) -> Options:
     Raises:
         InvalidArgumentsError: An option is unknown or has a wrong value.
     """
-    return _read(struct, _OF_A_STORE)
+    return NONE if struct == "" else _read(struct, _OF_A_STORE)
+
+
+def touch_options(struct: object) -> Options:
+    """Read the options of a write that keeps the value; raises as `store_options` does."""
+    return NONE if struct == "" else _read(struct, _OF_A_TOUCH)
 
 
 def delete_options(struct: object) -> Options:
-    """Read the options of a write that deletes.
-
-    Raises:
-        InvalidArgumentsError: An option is unknown or has a wrong value.
-    """
-    return _read(struct, _OF_A_DELETE)
+    """Read the options of a write that deletes; raises as `store_options` does."""
+    return NONE if struct == "" else _read(struct, _OF_A_DELETE)
 
 
 def _read(struct: object, known: tuple[str, ...]) -> Options:
-    if struct == "":  # XML-RPC has no way to leave out an argument in the middle
-        return NONE
     if not isinstance(struct, dict):
         raise InvalidArgumentsError("options must be a struct")
     for name in struct:
         if name not in known:
             raise InvalidArgumentsError(f"unknown option {shown(str(name))}; this call knows {', '.join(known)}")
-    if_changed = struct.get("if_changed", False)
-    if if_changed != "" and not isinstance(if_changed, bool):
+    given = dict(struct)
+    if "ttl" in given:
+        given["ttl"] = checked_ttl(given["ttl"])
+    if "note" in given:
+        given["note"] = checked_note(given["note"])
+    _check_owner(given)
+    if type(given.get("if_changed", False)) is not bool:
         raise InvalidArgumentsError("option if_changed must be a boolean")
-    note = struct.get("note")
-    return Options(None if note is None else checked_note(note), bool(if_changed))
+    return Options(**given)
+
+
+def _check_owner(given: dict[str, Any]) -> None:
+    if not isinstance(given.get("owner", ""), str):
+        raise InvalidArgumentsError("option owner must be a string")
+    if "pid" in given:
+        pid = given["pid"]
+        if type(pid) is not int or pid <= 0:
+            raise InvalidArgumentsError("option pid must be an integer above 0")
+        if not given.get("owner"):
+            raise InvalidArgumentsError("option pid goes with owner")
+
+
+def checked_ttl(ttl: object, *, least: float = 0.0) -> float:
+    """Read a number of seconds above 0, and of at most `MAX_TTL`; ``least`` of -1 admits 0, too.
+
+    Raises:
+        InvalidArgumentsError: It is none.
+    """
+    if type(ttl) not in {int, float} or not least < ttl <= MAX_TTL:  # type: ignore[operator]  # a number by now
+        bounds = "of at least 0" if least < 0 else "above 0"
+        raise InvalidArgumentsError(f"ttl must be a number of seconds {bounds}, and at most {MAX_TTL}")
+    return float(ttl)  # type: ignore[arg-type]  # likewise
+
+
+def checked_timeout(timeout: object) -> float:
+    """Read how many seconds to wait, from 0 to `MAX_TIMEOUT`.
+
+    Raises:
+        InvalidArgumentsError: It is none.
+    """
+    if type(timeout) not in {int, float} or not 0 <= timeout <= MAX_TIMEOUT:  # type: ignore[operator]
+        raise InvalidArgumentsError(f"timeout must be a number of seconds from 0 to {MAX_TIMEOUT}")
+    return float(timeout)  # type: ignore[arg-type]
 
 
 def checked_revision(revision: object) -> int:

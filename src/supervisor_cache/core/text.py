@@ -32,10 +32,14 @@ def utf8_length(text: str) -> int:
 
 def xml_text_size(text: str) -> int:
     """Count the bytes of ``text`` inside an XML element, escaped as Python's marshaller does it."""
-    size = utf8_length(text)
+    return utf8_length(text) + xml_growth(text)
+
+
+def xml_growth(text: str) -> int:
+    """Count the bytes by which escaping makes ``text`` longer inside an XML element."""
     if "&" in text or "<" in text or ">" in text:
-        size += 4 * text.count("&") + 3 * (text.count("<") + text.count(">"))
-    return size
+        return 4 * text.count("&") + 3 * (text.count("<") + text.count(">"))
+    return 0
 
 
 def shown(text: str, characters: int = SHOWN_CHARACTERS) -> str:

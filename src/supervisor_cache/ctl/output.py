@@ -1,11 +1,12 @@
 """How answers are shown, to people and to pipes."""
 
+import contextlib
 import datetime as dt
 import sys
 from typing import Any, TextIO
 from xmlrpc.client import DateTime
 
-from supervisor_cache.core.values import to_json
+from supervisor_cache.core.codec import to_json
 
 
 class UnshowableError(Exception):
@@ -73,8 +74,15 @@ def write(stream: TextIO | None, text: str) -> None:
 
 def complain(subject: str, reason: str) -> None:
     """Say on stderr what went wrong, in one line."""
-    if sys.stderr is None:  # closed by whoever started this
-        return
     line = printable(f"{subject}: ERROR ({reason})").replace("\n", "\\n").replace("\t", "\\t")
+    say_on_stderr(line)
+
+
+def say_on_stderr(line: str) -> None:
+    """Write a line to stderr; where that is closed, full or without a reader, nobody can be told."""
+    if sys.stderr is None:
+        return
     encoding = sys.stderr.encoding or "ascii"
-    sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stderr.flush()

@@ -30,10 +30,16 @@ class FailureError(Exception):
         status: The exit status.
         subject: What it is about; empty for what the command is about.
         reason: Why, in a few words.
+        missing: Whether it is that there is no such key.
+        too_large: Whether it is that the reply would be too large.
     """
 
-    def __init__(self, status: int, reason: str, subject: str = "") -> None:
+    def __init__(
+        self, status: int, reason: str, subject: str = "", *, missing: bool = False, too_large: bool = False
+    ) -> None:
         super().__init__(reason)
+        self.missing = missing
+        self.too_large = too_large
         self.status = status
         self.reason = reason
         self.subject = subject
@@ -97,7 +103,7 @@ class Session:
         try:
             answer: list[str] = self.call("getKeys", prefix) if prefix else self.call("getKeys")
         except FailureError as failure:
-            if LimitExceededError.name not in failure.reason:
+            if not failure.too_large:
                 raise
             answer = self._pages("getKeys", prefix, lambda page: page[-1])
         return answer
@@ -117,7 +123,7 @@ class Session:
             try:
                 page = self.call(method, prefix, after, size)
             except FailureError as failure:
-                if LimitExceededError.name not in failure.reason or size == 1:
+                if not failure.too_large or size == 1:
                     raise
                 size //= 2
                 continue
@@ -131,7 +137,7 @@ class Session:
         if fault.faultCode == InvalidKeyError.code:
             # 1.1.0 says no more than BAD_NAME of a missing key.
             if text in {"BAD_NAME", f"BAD_NAME: {MISSING}"} or text.startswith(f"BAD_NAME: {MISSING}:"):
-                return FailureError(NO, MISSING)
+                return FailureError(NO, MISSING, missing=True)
             return FailureError(USAGE, text)
         if fault.faultCode == InvalidArgumentsError.code:
             return FailureError(USAGE, text)
@@ -142,4 +148,4 @@ class Session:
             return FailureError(
                 REFUSED, f"{self.namespace}.{method} does not take this: an older release", self.namespace
             )
-        return FailureError(REFUSED, text)
+        return FailureError(REFUSED, text, too_large=fault.faultCode == LimitExceededError.code)

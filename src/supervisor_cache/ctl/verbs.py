@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from supervisor_cache.core.codec import from_json
 from supervisor_cache.core.keys import checked_key, checked_note, checked_prefix
-from supervisor_cache.core.values import MAX_INT, MIN_INT, Value, from_json, reply_size
+from supervisor_cache.core.values import MAX_INT, MIN_INT, Value, check_value
 from supervisor_cache.ctl.arguments import Usage, UsageError, Words
 from supervisor_cache.ctl.output import as_json, bare, moment
-from supervisor_cache.ctl.session import MISSING, NO, FailureError, Session
+from supervisor_cache.ctl.session import MISSING, NO, USAGE, FailureError, Session
 
 # A key's length is the server's to judge: the limit is an option there.
 _ANY_LENGTH = sys.maxsize
+_NOT_DECODED = re.compile("[\udc80-\udcff]")
 _INTEGER = re.compile("[+-]?[0-9]{1,10}")
 
 Say = Callable[[str], None]
@@ -49,7 +51,14 @@ def _options(words: Words) -> list[dict[str, Any]]:
 
 
 def _key(text: str) -> str:
+    _check_text(text)
     return checked_key(text, _ANY_LENGTH)
+
+
+def _check_text(text: str) -> None:
+    # What Python makes of bytes on the command line that are no text.
+    if _NOT_DECODED.search(text):
+        raise FailureError(USAGE, "not UTF-8")
 
 
 def _value(words: Words) -> Value:
@@ -60,28 +69,46 @@ def _value(words: Words) -> Value:
         text = _read(words.values["file"])
     elif given:
         text = given[0]
+        _check_text(text)
     else:
         raise UsageError("VALUE is missing")
     if "json" in words.flags:
         return from_json(text)
-    reply_size(text)
+    check_value(text)
     return text
 
 
 def _read(path: str) -> str:
-    if path == "-" and sys.stdin is None:
-        raise UsageError("--file -: there is no standard input")
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        if path != "-":
+            data: bytes | None = Path(path).read_bytes()
+        elif sys.stdin is None:
+            raise FailureError(USAGE, "there is no standard input", "--file -")
+        else:
+            data = sys.stdin.buffer.read()
+        if data is None:
+            raise FailureError(USAGE, "nothing there yet, and standard input does not wait", "--file -")
         return data.decode("utf-8")
     except OSError as error:
-        raise UsageError(f"--file {path}: {error.strerror}") from None
+        raise FailureError(USAGE, f"{path}: {error.strerror}", "--file") from None
     except UnicodeDecodeError:
-        raise UsageError(f"--file {path}: not UTF-8") from None
+        raise FailureError(USAGE, f"{path}: not UTF-8", "--file") from None
+    except ValueError as error:
+        raise FailureError(USAGE, f"{path}: {error}", "--file") from None
 
 
 def _no(key: str, reason: str) -> NoReturn:
     raise FailureError(NO, reason, key)
+
+
+def _why_not(session: Session, key: str) -> str:
+    try:
+        session.call("getEntry", key)
+    except FailureError as failure:
+        if failure.missing:
+            return MISSING
+        raise
+    return "another revision"
 
 
 def _clear(session: Session, words: Words, _say: Say) -> None:
@@ -105,7 +132,7 @@ def _delete(session: Session, words: Words, say: Say) -> None:
         if len(keys) > 1:
             raise UsageError("--if-revision goes with one KEY")
         if not session.call("deleteIf", keys[0], words.values["if-revision"], *options):
-            _no(keys[0], "another revision")
+            _no(keys[0], _why_not(session, keys[0]))
     elif len(keys) == 1:
         session.call("delete", keys[0], *options)
     else:
@@ -117,7 +144,7 @@ def _fetch(session: Session, words: Words, say: Say) -> None:
     try:
         value = session.call("fetch", _key(words.arguments[0]))
     except FailureError as failure:
-        if failure.reason == MISSING and "default" in words.values:
+        if failure.missing and "default" in words.values:
             say(words.values["default"])
             return
         raise
@@ -193,7 +220,7 @@ def _store(session: Session, words: Words, say: Say) -> None:
         expected = words.values["if-revision"]
         revision = session.call("storeIf", key, value, expected, *options)
         if not revision:
-            _no(key, "another revision")
+            _no(key, _why_not(session, key))
         if if_changed:
             say("unchanged" if revision == expected else "changed")
         else:

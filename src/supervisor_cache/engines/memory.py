@@ -1,8 +1,5 @@
 """``storage = memory``: entries live as long as supervisord does, and nothing is written anywhere."""
 
-from collections.abc import Callable
-
-from supervisor_cache.core.engine import Committed, Outcome
 from supervisor_cache.core.entry import Batch
 
 
@@ -16,14 +13,9 @@ class MemoryEngine:
     kind = "memory"
 
     def __init__(self, now: float) -> None:
-        self._revision = int(now * 1_000_000)
+        self.revision = int(now * 1_000_000)
 
-    @property
-    def revision(self) -> int:
-        """The newest revision."""
-        return self._revision
-
-    def commit(self, batch: Batch, settle: Callable[[Outcome], None]) -> None:  # noqa: ARG002 - nothing to keep
+    def commit(self, batch: Batch) -> int:  # noqa: ARG002 - nothing to keep
         """Give the batch the next revision."""
-        self._revision += 1
-        settle(Committed(self._revision))
+        self.revision += 1
+        return self.revision

@@ -1,13 +1,15 @@
 """What is refused before Supervisor looks at it: a look at the headers alone, on every path of every server."""
 
+import contextlib
 import ipaddress
 import re
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from supervisor.medusa.http_server import http_request
+from supervisor.medusa.http_server import http_channel, http_request
 
+from supervisor_cache.core.text import shown
 from supervisor_cache.server.log import Log, contain
 
 _LENGTH = re.compile("[0-9]+")
@@ -17,7 +19,16 @@ _ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FOREIGN_SITES = frozenset({"cross-site", "same-site"})
-_FIELDS = frozenset({"content-length", "transfer-encoding", "origin", "sec-fetch-site", "host"})
+# At the start of a line, lower case; also without the colon that belongs there.
+_FIELD = re.compile(
+    "\n[ \t]*(content-length|transfer-encoding|origin|sec-fetch-site|host)[ \t]*(?::[ \t]*([^\n]*))?(?![^\n])"
+)
+
+# A larger body than this is cut off.
+_MOST_DISCARDED = 16 * 1024 * 1024
+
+_REMEMBERED = 256
+_REMEMBERED_CHARACTERS = 1024
 
 BAD_REQUEST = 400
 FORBIDDEN = 403
@@ -25,6 +36,13 @@ LENGTH_REQUIRED = 411
 TOO_LARGE = 413
 MISDIRECTED = 421
 _REASONS = {MISDIRECTED: "Misdirected Request"}
+_EXPLANATIONS = {
+    BAD_REQUEST: "its Content-Length is no number, or there are two that differ",
+    FORBIDDEN: "a browser sends it for another site (Origin, Sec-Fetch-Site; allowed_hosts admits further names)",
+    LENGTH_REQUIRED: "it has a Transfer-Encoding, which Supervisor cannot read",
+    TOO_LARGE: "its body is larger than max_request_bytes",
+    MISDIRECTED: "its Host is no name of this server (allowed_hosts admits further names)",
+}
 
 
 class Policy(NamedTuple):
@@ -42,7 +60,7 @@ class Policy(NamedTuple):
     max_request_bytes: int
     allowed_hosts: Collection[str]
     local_hosts: Collection[str]
-    guarded_paths: Sequence[str]
+    guarded_paths: tuple[str, ...]
     open_inet: bool
 
 
@@ -56,29 +74,35 @@ def verdict(policy: Policy, method: str, path: str, header: Iterable[str]) -> in
     """Judge a request by its headers: None, or the HTTP status with which it is refused."""
     fields = _fields(header)
     status = _judge_length(policy, method, path, fields)
-    if status is not None:
-        return status
-    origins = fields.get("origin", ())
-    hosts = fields.get("host", ())
-    host_counts = policy.open_inet and (origins or path.startswith(tuple(policy.guarded_paths)))
-    if host_counts and not _are_own_hosts(hosts, [*policy.allowed_hosts, *policy.local_hosts]):
-        return MISDIRECTED
-    if method not in _SAFE_METHODS:
-        if any(site.lower() in _FOREIGN_SITES for site in fields.get("sec-fetch-site", ())):
-            return FORBIDDEN
-        if any(not _is_own_origin(origin, hosts, policy.allowed_hosts) for origin in origins):
-            return FORBIDDEN
-    return None
+    if status is None and ("origin" in fields or policy.open_inet):
+        status = _judge_host(policy, path, fields)
+    if status is None and method not in _SAFE_METHODS and ("origin" in fields or "sec-fetch-site" in fields):
+        status = _judge_origin(policy, fields)
+    return status
 
 
 def _fields(header: Iterable[str]) -> dict[str, list[str]]:
+    # One search over all lines: this runs at every request.
     fields: dict[str, list[str]] = {}
-    for line in header:
-        name, _, value = line.partition(":")
-        folded = name.lower().strip(" \t")
-        if folded in _FIELDS:
-            fields.setdefault(folded, []).append(value.strip(" \t"))
+    for name, value in _FIELD.findall("\n" + "\n".join(header).lower()):
+        fields.setdefault(name, []).append(value.rstrip(" \t"))
     return fields
+
+
+def _judge_host(policy: Policy, path: str, fields: dict[str, list[str]]) -> int | None:
+    counts = policy.open_inet and ("origin" in fields or path.startswith(policy.guarded_paths))
+    if counts and not _are_own_hosts(fields.get("host", ()), [*policy.allowed_hosts, *policy.local_hosts]):
+        return MISDIRECTED
+    return None
+
+
+def _judge_origin(policy: Policy, fields: dict[str, list[str]]) -> int | None:
+    if not _FOREIGN_SITES.isdisjoint(fields.get("sec-fetch-site", ())):
+        return FORBIDDEN
+    hosts = fields.get("host", ())
+    if all(_is_own_origin(origin, hosts, policy.allowed_hosts) for origin in fields.get("origin", ())):
+        return None
+    return FORBIDDEN
 
 
 def _judge_length(policy: Policy, method: str, path: str, fields: dict[str, list[str]]) -> int | None:
@@ -88,9 +112,10 @@ def _judge_length(policy: Policy, method: str, path: str, fields: dict[str, list
     lengths = fields.get("content-length")
     if lengths is None:
         return None
-    if not all(map(_LENGTH.fullmatch, lengths)) or len(set(lengths)) > 1:
+    digits = lengths[0]
+    if not _LENGTH.fullmatch(digits) or any(other != digits for other in lengths[1:]):
         return BAD_REQUEST
-    digits = lengths[0].lstrip("0")
+    digits = digits.lstrip("0")
     if not digits and method == "POST" and path.startswith("/RPC2"):
         # Supervisor would collect all that follows, without end.
         return BAD_REQUEST
@@ -138,27 +163,73 @@ class RequestGuard:
         self._log = log
         # Of the request that was matched last; Supervisor has it handled at once.
         self._status: int | None = None
+        # A client sends the same header again and again, and every request comes through here.
+        self._admitted: set[tuple[str, ...]] = set()
 
     def match(self, request: http_request) -> bool:
         """Whether to refuse ``request``. If judging fails, only what a browser alone sends is refused."""
         try:
+            asked = (request.command, request.uri, *request.header)
+            if asked in self._admitted:
+                return False
             self._status = verdict(self._policy, request.command, request.uri, request.header)
+            if self._status is None:
+                self._remember(asked)
         except Exception as error:  # noqa: BLE001 - supervision first: supervisorctl must get through
             self._log.failure("the request guard's match", error)
             self._status = FORBIDDEN if _from_browser(request) else None
         return self._status is not None
 
-    def handle_request(self, request: http_request) -> None:
-        """Refuse ``request`` unread, and close the connection."""
-        contain(self._log, "the request guard's handle_request", None, self._refuse, request)
-        request.channel.close_when_done()
+    def _remember(self, asked: tuple[str, ...]) -> None:
+        if sum(map(len, asked)) <= _REMEMBERED_CHARACTERS:
+            if len(self._admitted) >= _REMEMBERED:
+                self._admitted.clear()
+            self._admitted.add(asked)
 
-    def _refuse(self, request: http_request) -> None:
+    def handle_request(self, request: http_request) -> None:
+        """Refuse ``request`` unread, and close the connection.
+
+        Closed in both directions at once, it would break while the client is still sending, and the answer would go
+        unseen. So what was announced is taken, and forgotten.
+        """
+        channel = request.channel
+        left = contain(self._log, "the request guard's handle_request", 0, self._refuse, request)
+        if 0 < left <= _MOST_DISCARDED and not channel.ac_out_buffer:
+            channel.current_request = _Discard(channel)
+            channel.set_terminator(left)
+            with contextlib.suppress(OSError):
+                channel.socket.shutdown(socket.SHUT_WR)
+        else:
+            channel.close_when_done()
+
+    def _refuse(self, request: http_request) -> int:
         # What follows is the body, unread: with the usual terminator it would be taken for further requests.
         request.channel.set_terminator(None)
         request.responses = {**request.responses, **_REASONS}
         request["Connection"] = "close"
-        request.error(self._status or FORBIDDEN)
+        status = self._status or FORBIDDEN
+        self._log.repeated(
+            f"refused with {status}", f"a request to {shown(request.uri, 100)} was refused: {_EXPLANATIONS[status]}"
+        )
+        request.error(status)
+        if status == LENGTH_REQUIRED:
+            return 0
+        lengths = _fields(request.header).get("content-length", [""])
+        return int(lengths[0]) if re.fullmatch("[0-9]{1,9}", lengths[0]) else 0
+
+
+class _Discard:
+    """Takes the body of a refused request in place of that request, and forgets it."""
+
+    def __init__(self, channel: http_channel) -> None:
+        self._channel = channel
+
+    def collect_incoming_data(self, data: bytes) -> None:
+        """Forget ``data``."""
+
+    def found_terminator(self) -> None:
+        """The client has sent all of it."""
+        self._channel.close_when_done()
 
 
 def _from_browser(request: http_request) -> bool:

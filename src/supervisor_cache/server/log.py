@@ -41,27 +41,37 @@ class Log:
         if self._logger is not None:
             self._logger.critical(_PREFIX + text)
 
+    def repeated(self, problem: str, text: str) -> None:
+        """Say ``text`` as a warning; at most once a minute for each ``problem``."""
+        if self._is_new(problem):
+            self.warning(text)
+
     def failure(self, callback: str, error: BaseException) -> None:
         """Say that ``callback`` raised ``error``, with the traceback; at most once a minute for each callback."""
-        now = self._clock()
-        if callback in self._said:
-            self._repeats[callback] = self._repeats.get(callback, 0) + 1
+        if not self._is_new(f"internal error in {callback}"):
             return
-        self._said[callback] = now
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         shown = trace.encode("ascii", "backslashreplace").decode("ascii")
         self.critical(f"internal error in {callback}, contained; supervisord goes on\n{shown}")
+
+    def _is_new(self, problem: str) -> bool:
+        if problem in self._said:
+            self._repeats[problem] = self._repeats.get(problem, 0) + 1
+            return False
+        if self._logger is not None:
+            self._said[problem] = self._clock()
+        return True
 
     def report_repeats(self) -> None:
         """Say how often what was said a minute ago has come again since; then it may be said anew."""
         if not self._said:
             return
         now = self._clock()
-        for callback in [name for name, said in self._said.items() if now - said >= REPEAT_SECONDS]:
-            del self._said[callback]
-            repeats = self._repeats.pop(callback, 0)
+        for problem in [name for name, said in self._said.items() if now - said >= REPEAT_SECONDS]:
+            del self._said[problem]
+            repeats = self._repeats.pop(problem, 0)
             if repeats:
-                self.critical(f"internal error in {callback}: {repeats} times more in the last minute")
+                self.warning(f"{problem}: {repeats} times more in the last minute")
 
 
 def contain(log: Log, callback: str, fallback: T, function: Callable[..., T], *args: Any) -> T:

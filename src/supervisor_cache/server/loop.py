@@ -1,12 +1,11 @@
-"""Our place in supervisord's loop: an object in its socket map, without a descriptor of its own."""
+"""Our place in supervisord's loop."""
 
+import contextlib
+import os
 from collections.abc import Callable
 from typing import Any
 
 from supervisor_cache.server.log import Log, contain
-
-# The loop asks about descriptors only if readable() or writable() says so; ours never do.
-_NO_DESCRIPTOR = -2014
 
 
 class LoopHook:
@@ -37,21 +36,43 @@ class LoopHook:
         self._log = log
         self._on_round = on_round
         self._on_close = on_close
-        socket_map[_NO_DESCRIPTOR] = self
+        self._descriptor, self._far_end = os.pipe()
+        os.set_blocking(self._descriptor, False)
+        os.set_blocking(self._far_end, False)
+        socket_map[self._descriptor] = self
+
+    def wake(self) -> None:
+        """Have the next round come at once, from whatever thread."""
+        # A pipe that is full wakes just as well, and one that is closed has no round to come.
+        with contextlib.suppress(OSError):
+            os.write(self._far_end, b"\0")
 
     def readable(self) -> bool:
-        """Do what is due in this round of the loop. Never readable: there is no descriptor."""
-        contain(self._log, "a round of the loop", None, self._on_round)
-        return False
+        """Do what is due in this round of the loop."""
+        try:  # not `contain`: this runs at every request
+            self._on_round()
+        except Exception as error:  # noqa: BLE001 - what leaves here ends supervisord
+            self._log.failure("a round of the loop", error)
+        return True
 
     def writable(self) -> bool:
-        """Never: there is no descriptor."""
+        """Never: there is nothing to write to."""
         return False
+
+    def handle_read_event(self) -> None:
+        """Take what woke the loop."""
+        with contextlib.suppress(OSError):
+            os.read(self._descriptor, 4096)
+
+    def handle_error(self) -> None:
+        """Nothing is left to handle: nothing here raises."""
 
     def close(self) -> None:
         """Leave the loop."""
-        if self._socket_map.pop(_NO_DESCRIPTOR, None) is self:
+        if self._socket_map.pop(self._descriptor, None) is self:
             contain(self._log, "the loop hook's close", None, self._on_close)
+            os.close(self._descriptor)
+            os.close(self._far_end)
 
 
 def wake_deferred(socket_map: dict[int, Any]) -> None:

@@ -1,17 +1,24 @@
 """One cache with its name and its settings; it outlives reloads."""
 
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from supervisor_cache.core.cache import Cache
-from supervisor_cache.core.entry import Commit
+from supervisor_cache.core.entry import Batch, Owner
+from supervisor_cache.core.limits import Limits
 from supervisor_cache.core.text import shown
 from supervisor_cache.core.values import MAX_INT
 from supervisor_cache.engines.memory import MemoryEngine
-from supervisor_cache.errors import UnavailableError
+from supervisor_cache.errors import InvalidArgumentsError, UnavailableError
+from supervisor_cache.server.backlog import Backlog, Step
+from supervisor_cache.server.clock import HostClock
 from supervisor_cache.server.events import EventObserver
 from supervisor_cache.server.log import Log
+from supervisor_cache.server.owners import Processes
 from supervisor_cache.server.settings import Settings
+from supervisor_cache.server.waiting import Waiting
 
 
 class Namespace:
@@ -22,22 +29,28 @@ class Namespace:
         settings: What the section says; after a reload with a wrong section, what it said before.
         settings_error: Why the settings are not those of the file; empty if they are.
         cache: The entries.
+        waiting: The clients that wait for a change.
+        processes: Those of the running supervisord.
     """
 
-    def __init__(self, name: str, settings: Settings, log: Log) -> None:
+    def __init__(self, name: str, settings: Settings, log: Log, backlog: Backlog) -> None:
         self.name = name
         self.settings = settings
         self.settings_error = ""
         self._log = log
+        self._backlog = backlog
         self._unusable = False
         self._started = time.monotonic()
-        observers = (EventObserver(name, log), self._log_changes)
-        self.cache = Cache(MemoryEngine(time.time()), settings.limits, time.time, observers, self._report)
+        self.waiting = Waiting()
+        self.processes: Processes | None = None
+        self._events = EventObserver(name, log, backlog)
+        clock = HostClock()
+        self.cache = Cache(MemoryEngine(clock.wall()), settings.limits, clock, self._find_owner, self._report)
 
     @classmethod
-    def unusable(cls, name: str, error: str, log: Log) -> "Namespace":
+    def unusable(cls, name: str, error: str, log: Log, backlog: Backlog) -> "Namespace":
         """Make one whose first section, at a reload, was wrong: it refuses every call, and never guesses."""
-        namespace = cls(name, Settings(), log)
+        namespace = cls(name, Settings(), log, backlog)
         namespace.settings_error = error
         namespace._unusable = True
         return namespace
@@ -48,14 +61,34 @@ class Namespace:
         self.settings_error = ""
         self._unusable = False
         self.cache.limits = settings.limits
+        self.cache.observers = (self._events, self.waiting)
+        if settings.log_changes:
+            self.cache.observers += (self._log_changes,)
         limits = settings.limits
+        over = [] if len(self.cache) == 0 else self._over(limits)
+        if over:
+            self._log.warning(f"{self.name}: {'; '.join(over)}: all of it is kept, and growth refused")
+        for larger, smaller in (
+            ("max_key_bytes", "max_total_bytes"),
+            ("max_value_bytes", "max_total_bytes"),
+            ("max_value_bytes", "max_request_bytes"),
+        ):
+            sizes = {**vars(limits), "max_request_bytes": settings.max_request_bytes}
+            if sizes[larger] > sizes[smaller]:
+                self._log.warning(f"{self.name}: {larger} is above {smaller}, which comes first")
+
+    def _over(self, limits: Limits) -> list[str]:
         over = []
         if len(self.cache) > limits.max_entries:
             over.append(f"{len(self.cache)} entries are stored, max_entries is {limits.max_entries}")
         if self.cache.size > limits.max_total_bytes:
             over.append(f"{self.cache.size} bytes are stored, max_total_bytes is {limits.max_total_bytes}")
-        if over:
-            self._log.warning(f"{self.name}: {'; '.join(over)}: all of it is kept, and growth refused")
+        longest, largest = self.cache.largest()
+        if longest > limits.max_key_bytes:
+            over.append(f"a key of {longest} bytes is stored, max_key_bytes is {limits.max_key_bytes}")
+        if largest > limits.max_value_bytes:
+            over.append(f"a value of {largest} bytes is stored, max_value_bytes is {limits.max_value_bytes}")
+        return over
 
     def keep_settings(self, error: str) -> None:
         """Go on with the settings there are: the section is wrong."""
@@ -77,7 +110,10 @@ class Namespace:
     def stats(self, identification: str) -> dict[str, Any]:
         """Answer what ``getStats`` does. Counters are doubles: XML-RPC integers have 32 bits."""
         cache, counters = self.cache, self.cache.counters
-        limits = dict(vars(self.settings.limits), max_request_bytes=self.settings.max_request_bytes)
+        settings = self.settings
+        limits = dict(
+            vars(settings.limits), max_request_bytes=settings.max_request_bytes, max_watchers=settings.max_watchers
+        )
         return {
             "namespace": self.name,
             "identification": identification,
@@ -92,21 +128,41 @@ class Namespace:
             "misses": float(counters.misses),
             "writes": float(counters.writes),
             "refused": float(counters.refused),
-            "expired": 0.0,
-            "watchers": 0,
+            "expired": float(counters.expired),
+            "watchers": len(self.waiting),
+            "history": {
+                "changes": cache.history.changes,
+                "bytes": min(cache.history.size, MAX_INT),
+                "since": str(cache.history.since),
+            },
             "uptime": round(time.monotonic() - self._started, 3),
         }
 
-    def _log_changes(self, commit: Commit) -> None:
-        if not self.settings.log_changes:
-            return
-        batch = commit.batch
+    def tidy(self) -> None:
+        """Do what is due between calls."""
+        self.cache.tidy()
+
+    def release_all(self) -> None:
+        """Take away what ends with a process: none has been started yet."""
+        for owner in self.cache.owners():
+            self.cache.release(owner)
+
+    def _find_owner(self, name: str) -> Owner:
+        if self.processes is None:
+            raise InvalidArgumentsError(f"owner {shown(name)}: supervisord has not started its processes yet")
+        return self.processes.owner(name)
+
+    def _log_changes(self, batch: Batch) -> None:
+        self._backlog.run(self._log_lines(batch))
+
+    def _log_lines(self, batch: Batch) -> Iterator[Step]:
         for kind, key, entry in batch.mutations:
             ttl = 0.0 if entry is None or not entry.expires else round(entry.expires - entry.modified, 3)
-            owner = "" if entry is None else entry.owner
-            self._log.info(
-                f"{self.name}: {kind} key={shown(key)} revision={commit.revision} ttl={ttl:g} "
-                f"owner={shown(owner)} note={shown(batch.note)} via={shown(batch.via)}"
+            owner = "" if entry is None else entry.owner.name
+            yield partial(
+                self._log.info,
+                f"{self.name}: {kind} key={shown(key)} revision={batch.revision} ttl={ttl:g} "
+                f"owner={shown(owner)} note={shown(batch.note)} via={shown(batch.via)}",
             )
 
     def _report(self, error: Exception) -> None:

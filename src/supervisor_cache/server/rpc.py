@@ -14,6 +14,9 @@ from supervisor_cache.core import operations
 from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.cache import Operation
 from supervisor_cache.core.entry import Entry
+from supervisor_cache.core.history import Change
+from supervisor_cache.core.keys import checked_prefix
+from supervisor_cache.core.options import checked_revision, checked_timeout
 from supervisor_cache.errors import CacheError, ReadOnlyError, ShutdownError
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.namespace import Namespace
@@ -116,7 +119,7 @@ class CacheNamespaceRPCInterface:
         @return struct      key, value, revision, modified, expires, owner, note
         """
         # In this order: a key is text once it has been found.
-        return self._read(lambda: _entry_struct(self._cache.entry(key), str(key)))
+        return self._read(lambda: self._entry_struct(self._cache.entry(key), str(key)))
 
     def getEntries(self, prefix: object = "", after: object = "", limit: object = 0) -> list[Struct]:
         """Return entries with all that is known of them, sorted by key, at most 2000 and 1 MB
@@ -127,7 +130,7 @@ class CacheNamespaceRPCInterface:
         @return array          Structs of key, value, revision, modified, expires, owner, note
         """
         return self._read(
-            lambda: [_entry_struct(entry, name) for name, entry in self._cache.entries(prefix, after, limit)]
+            lambda: [self._entry_struct(entry, name) for name, entry in self._cache.entries(prefix, after, limit)]
         )
 
     def getRevision(self) -> str:
@@ -136,6 +139,26 @@ class CacheNamespaceRPCInterface:
         @return string  The newest revision
         """
         return self._read(lambda: str(self._cache.revision))
+
+    def getChanges(self, since: object, prefix: object = "", limit: object = 0) -> list[Struct]:
+        """Return the changes after a revision, oldest first; fault HISTORY_GONE if they are not known any more
+
+        @param  string since   The revision after which to begin
+        @param  string prefix  Only changes of keys that start so; '' for all
+        @param  int    limit   End before the revision that would pass so many changes; 0 for all
+        @return array          Structs of revision, kind, key, modified, note, via
+        """
+        return self._read(lambda: [_change_struct(change) for change in self._cache.changes(since, prefix, limit)])
+
+    def wait(self, since: object, timeout: object, prefix: object = "") -> Any:
+        """Return as soon as something has changed after a revision, or when the time is over
+
+        @param  string since    The revision after which a change counts
+        @param  double timeout  Seconds to wait at most, from 0 to 1500
+        @param  string prefix   Only changes of keys that start so; '' for all
+        @return struct          changed, revision
+        """
+        return self._read(self._wait, since, timeout, prefix)
 
     def getStats(self) -> Struct:
         """Return what is known of this cache: its size, its limits, its storage, and what has been asked of it
@@ -149,7 +172,7 @@ class CacheNamespaceRPCInterface:
 
         @param  string key      The key
         @param  any    data     The value
-        @param  struct options  note, if_changed; '' for none
+        @param  struct options  ttl, owner, pid, note, if_changed; '' for none
         @return boolean         Always true unless error
         """
         return self._write(_as_is, operations.store, key, data, options)
@@ -158,7 +181,7 @@ class CacheNamespaceRPCInterface:
         """Store several values, all or none
 
         @param  struct items    Values by key
-        @param  struct options  note, if_changed; '' for none
+        @param  struct options  ttl, owner, pid, note, if_changed; '' for none
         @return string          The new revision; '' where nothing had to be changed
         """
         return self._write(_as_revision, operations.store_many, items, options)
@@ -168,7 +191,7 @@ class CacheNamespaceRPCInterface:
 
         @param  string key      The key
         @param  any    data     The value
-        @param  struct options  note, if_changed; '' for none
+        @param  struct options  ttl, owner, pid, note, if_changed; '' for none
         @return string          The new revision; '' where the key exists
         """
         return self._write(_as_revision, operations.add, key, data, options)
@@ -179,7 +202,7 @@ class CacheNamespaceRPCInterface:
         @param  string key       The key
         @param  any    data      The value
         @param  string revision  The revision; '' where there must be no entry
-        @param  struct options   note, if_changed; '' for none
+        @param  struct options   ttl, owner, pid, note, if_changed; '' for none
         @return string           The new revision; '' where the entry has another
         """
         return self._write(_as_revision, operations.store_if, key, data, revision, options)
@@ -189,10 +212,31 @@ class CacheNamespaceRPCInterface:
 
         @param  string key      The key
         @param  int    delta    What to add; may be negative
-        @param  struct options  note, if_changed; '' for none
+        @param  struct options  ttl, owner, pid, note, if_changed; '' for none
         @return int             The new value
         """
         return self._write(_as_is, operations.increment, key, delta, options)
+
+    def touch(self, key: object, ttl: object, options: object = "") -> Any:
+        """Have an entry end so many seconds from now, whatever it was before
+
+        @param  string key      The key
+        @param  double ttl      Seconds; 0 for an entry that does not end by itself
+        @param  struct options  owner, pid, note; '' for none
+        @return string          The new revision; '' where there is no entry
+        """
+        return self._write(_as_revision, operations.touch, key, ttl, options)
+
+    def touchIf(self, key: object, ttl: object, revision: object, options: object = "") -> Any:
+        """Have an entry end so many seconds from now if it has this revision
+
+        @param  string key       The key
+        @param  double ttl       Seconds; 0 for an entry that does not end by itself
+        @param  string revision  The revision
+        @param  struct options   owner, pid, note; '' for none
+        @return string           The new revision; '' where there is no entry, or one with another
+        """
+        return self._write(_as_revision, operations.touch_if, key, ttl, revision, options)
 
     def delete(self, key: object, options: object = "") -> Any:
         """Delete the entry of key
@@ -239,6 +283,17 @@ class CacheNamespaceRPCInterface:
         """
         return self._write(_as_is, operations.clear, options)
 
+    def _entry_struct(self, entry: Entry, key: str) -> Struct:
+        return {
+            "key": key,
+            "value": entry.value,
+            "revision": str(entry.revision),
+            "modified": entry.modified,
+            "expires": self._cache.expires(entry),
+            "owner": entry.owner.name,
+            "note": entry.note,
+        }
+
     def _read(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             self._check()
@@ -246,18 +301,14 @@ class CacheNamespaceRPCInterface:
         except Exception as error:
             raise self._fault(error) from None
 
-    def _write(
-        self, translate: Callable[[T], Any], operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs
-    ) -> Any:
+    def _write(self, translate: Callable[[T], Any], operation: Operation[T], *args: object) -> Any:
         try:
             self._check()
             if self._server in self._namespace.settings.read_only:
                 self._cache.counters.refused += 1
                 raise ReadOnlyError(f"{self._server} only reads {self._namespace.name}; option read_only names it")
-            answer = self._cache.write(operation, self._server, *args, **kwargs)
-            if answer.done:
-                return translate(answer.result())
-            return self._later(translate, answer)
+            answer = self._cache.write(operation, self._server, *args)
+            return self._later(translate, answer) if isinstance(answer, Answer) else translate(answer)
         except Exception as error:
             raise self._fault(error) from None
 
@@ -270,9 +321,34 @@ class CacheNamespaceRPCInterface:
             except Exception as error:
                 raise self._fault(error) from None
 
-        poll.delay = _DEFERRED_DELAY  # type: ignore[attr-defined]  # where Supervisor looks for it
         answer.when_done(self._host.wake_deferred)
-        return poll
+        return _deferred(poll)
+
+    def _wait(self, since: object, timeout: object, prefix: object) -> Any:
+        after, seconds, start = checked_revision(since), checked_timeout(timeout), checked_prefix(prefix)
+        changed = self._cache.changed_since(after, start)
+        if changed or not seconds:
+            return self._waited(changed)
+        waiting = self._namespace.waiting
+        limit = self._namespace.settings.max_watchers
+        waiter = waiting.add(start, self._server, self._host.wake_deferred, limit)
+        end = waiter.seen + seconds
+
+        def poll() -> Any:
+            try:
+                now = waiting.look(waiter)
+                if not waiter.changed and now < end and not self._host.shutting_down():
+                    return NOT_DONE_YET
+                waiting.remove(waiter)
+                self._check()
+                return self._waited(waiter.changed)
+            except Exception as error:
+                raise self._fault(error) from None
+
+        return _deferred(poll)
+
+    def _waited(self, changed: bool) -> Struct:  # noqa: FBT001 - what the answer says
+        return {"changed": changed, "revision": str(self._cache.revision)}
 
     def _check(self) -> None:
         if self._host.shutting_down():
@@ -287,21 +363,19 @@ class CacheNamespaceRPCInterface:
         return RPCError(Faults.FAILED, "internal error; supervisord's log has it")
 
 
+def _deferred(poll: Callable[[], Any]) -> Callable[[], Any]:
+    """Make a function a deferred reply, by what Supervisor takes for one."""
+    poll.delay = _DEFERRED_DELAY  # type: ignore[attr-defined]  # where Supervisor looks for it
+    return poll
+
+
+def _change_struct(change: Change) -> Struct:
+    return {**change._asdict(), "revision": str(change.revision)}
+
+
 def _as_is(value: T) -> T:
     return value
 
 
 def _as_revision(revision: int | None) -> str:
     return "" if revision is None else str(revision)
-
-
-def _entry_struct(entry: Entry, key: str) -> Struct:
-    return {
-        "key": key,
-        "value": entry.value,
-        "revision": str(entry.revision),
-        "modified": entry.modified,
-        "expires": entry.expires,
-        "owner": entry.owner,
-        "note": entry.note,
-    }

@@ -4,20 +4,24 @@ Supervisor builds its HTTP servers anew at each reload, in the same interpreter.
 between two reloads; the `Runtime` outlives them all.
 """
 
+import contextlib
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from supervisor import events
 from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
+from supervisor_cache.core.entry import Owner
+from supervisor_cache.server.backlog import Backlog
 from supervisor_cache.server.guards import Policy, RequestGuard, local_hosts
 from supervisor_cache.server.log import Log, contain
 from supervisor_cache.server.loop import LoopHook, wake_deferred
 from supervisor_cache.server.namespace import Namespace
+from supervisor_cache.server.owners import Processes
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
 from supervisor_cache.server.settings import Settings, SettingsError, read_settings
 
@@ -27,6 +31,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self._log = Log()
+        self._backlog = Backlog(self._log)
         self._namespaces: dict[str, Namespace] = {}
         self._generation: Generation | None = None
 
@@ -50,11 +55,13 @@ class Runtime:
 
     def _current(self, supervisord: Supervisor, factory: Callable[..., Any]) -> "Generation":
         if self._generation is None or self._generation.supervisord is not supervisord:
-            self._generation = Generation(supervisord, factory, self._log, self._namespaces, self._on_closed)
+            self._generation = Generation(
+                supervisord, factory, self._log, self._backlog, self._namespaces, self._on_closed
+            )
         return self._generation
 
     def _spare(self, supervisord: Supervisor) -> CacheNamespaceRPCInterface:
-        namespace = Namespace.unusable("", "internal error; supervisord's log has it", self._log)
+        namespace = Namespace.unusable("", "internal error; supervisord's log has it", self._log, self._backlog)
         return CacheNamespaceRPCInterface(namespace, "", SupervisordHost(supervisord), self._log)
 
     def _on_closed(self) -> None:
@@ -89,6 +96,7 @@ class Generation:
         supervisord: The object that runs.
         factory: The function that our sections name.
         log: Where everything is said.
+        backlog: What is still to be told of.
         namespaces: Those of the generations before; those of new sections are added.
         on_closed: Called when the last request of this generation has been served.
     """
@@ -98,6 +106,7 @@ class Generation:
         supervisord: Supervisor,
         factory: Callable[..., Any],
         log: Log,
+        backlog: Backlog,
         namespaces: dict[str, Namespace],
         on_closed: Callable[[], None],
     ) -> None:
@@ -105,16 +114,19 @@ class Generation:
         self._host = SupervisordHost(supervisord)
         self._options: ServerOptions = supervisord.options
         self._log = log
+        self._backlog = backlog
         self._namespaces = namespaces
         self._on_closed = on_closed
         self._calls = 0
+        self._live: list[Namespace] = []
         self._sections = {
             name: given for name, made_by, given in self._options.rpcinterface_factories if made_by is factory
         }
-        if not self._sections:
-            raise SettingsError([f"no [rpcinterface:x] section names {factory.__module__}:{factory.__name__} itself"])
         self._servers = [config["section"] for config in self._options.server_configs]
         log.use(self._options.logger)
+        if not self._sections:
+            line = f"no [rpcinterface:x] section names {factory.__module__}:{factory.__name__} itself"
+            self._refuse_to_start([line])
         self._configure()
         events.subscribe(events.SupervisorRunningEvent, self._on_running)
 
@@ -143,16 +155,18 @@ class Generation:
             entries = len(self._namespaces[name].cache)
             self._log.warning(f"{name}: no longer configured; its {entries} entries are kept until supervisord ends")
 
-    def _refuse_to_start(self, lines: list[str]) -> None:
+    def _refuse_to_start(self, lines: list[str]) -> NoReturn:
         for line in lines:
-            sys.stderr.write(f"Error: {line}\n")
             self._log.critical(line)
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # closed, or full: the log has it
+                sys.stderr.write("".join(f"Error: {line}\n" for line in lines))
         raise SettingsError(lines)
 
     def _use(self, name: str, settings: Settings) -> None:
         namespace = self._namespaces.get(name)
         if namespace is None:
-            namespace = self._namespaces[name] = Namespace(name, settings, self._log)
+            namespace = self._namespaces[name] = Namespace(name, settings, self._log, self._backlog)
         namespace.configure(settings)
         self._log.info(namespace.describe())
 
@@ -160,7 +174,7 @@ class Generation:
         """Go on with a section that is wrong: the processes are stopped by now, and raising would keep them so."""
         namespace = self._namespaces.get(name)
         if namespace is None:
-            self._namespaces[name] = Namespace.unusable(name, error, self._log)
+            self._namespaces[name] = Namespace.unusable(name, error, self._log, self._backlog)
             self._log.critical(f"{error}: this new namespace refuses every call until its section is right")
         else:
             namespace.keep_settings(error)
@@ -169,11 +183,34 @@ class Generation:
     def _on_running(self, _event: events.Event) -> None:
         contain(self._log, "the subscriber to SUPERVISOR_STATE_CHANGE_RUNNING", None, self._enter_the_loop)
 
+    def _on_round(self) -> None:
+        for namespace in self._live:
+            namespace.tidy()
+        self._backlog.do_slice()
+        self._log.report_repeats()
+
+    def _on_process_end(self, owner: Owner) -> None:
+        for namespace in self._live:
+            namespace.cache.release(owner)
+
+    def _close(self) -> None:
+        for namespace in self._live:
+            namespace.waiting.clear()
+        self._backlog.do_all()
+        self._on_closed()
+
     def _enter_the_loop(self) -> None:
+        self._live = list(self._namespaces.values())
+        processes = Processes(self.supervisord)
+        for namespace in self._live:
+            namespace.processes = processes
+            namespace.release_all()
+        processes.on_end(self._log, self._on_process_end)
         for config, server in self._options.httpservers:
             server.install_handler(RequestGuard(self._policy(config), self._log))
         _, server = self._options.httpservers[0]
-        LoopHook(server, self._options.get_socket_map(), self._log, self._log.report_repeats, self._on_closed)
+        hook = LoopHook(server, self._options.get_socket_map(), self._log, self._on_round, self._close)
+        self._backlog.wake = hook.wake
 
     def _policy(self, config: dict[str, Any]) -> Policy:
         settings = [self._namespaces[name].settings for name in self._sections]
@@ -181,7 +218,7 @@ class Generation:
             max_request_bytes=max(each.max_request_bytes for each in settings),
             allowed_hosts=frozenset().union(*(each.allowed_hosts for each in settings)),
             local_hosts=local_hosts(),
-            guarded_paths=[f"/{name}/" for name in self._sections],
+            guarded_paths=tuple(f"/{name}/" for name in self._sections),
             open_inet=config["family"] == socket.AF_INET and not config["username"],
         )
 

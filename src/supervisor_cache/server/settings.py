@@ -28,6 +28,7 @@ class Settings:
     Attributes:
         storage: The kind of storage.
         limits: What the cache admits.
+        max_watchers: How many clients may wait at once.
         max_request_bytes: Of the body of one HTTP request to any path of this supervisord.
         read_only: Sections of the HTTP servers on which writes are refused.
         allowed_hosts: Further names under which browsers may ask for this supervisord.
@@ -36,6 +37,7 @@ class Settings:
 
     storage: str = "memory"
     limits: Limits = field(default_factory=Limits)
+    max_watchers: int = 100
     max_request_bytes: int = MIB
     read_only: frozenset[str] = frozenset()
     allowed_hosts: tuple[str, ...] = ()
@@ -103,6 +105,8 @@ def _readers(servers: Collection[str]) -> dict[str, Callable[[str], Any]]:
         "max_key_bytes": _bytes(1, 64 * KIB),
         "max_value_bytes": _bytes(1, 16 * MIB),
         "max_total_bytes": _bytes(KIB, KIB * MIB),
+        "max_changes": _count(0, 1_000_000),
+        "max_watchers": _count(0, 10_000),
         "max_request_bytes": _bytes(4 * KIB, 64 * MIB),
         "read_only": _servers(servers),
         "allowed_hosts": _hosts,

@@ -1,4 +1,9 @@
+from socket import socket
+
 class http_channel:
+    current_request: object
+    ac_out_buffer: bytes
+    socket: socket
     def set_terminator(self, term: bytes | int | None) -> None: ...
     def close_when_done(self) -> None: ...
 

@@ -1,0 +1,164 @@
+"""Values as JSON: how they are measured, kept, and told to whoever does not speak XML-RPC.
+
+A dateTime is ``{"$dateTime": "2026-11-03T12:00:00"}``.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from supervisor_cache.core.text import utf8_length, xml_growth
+from supervisor_cache.core.values import (
+    DATETIME_NAME,
+    MAX_DEPTH,
+    MIN_INT,
+    STRING_MARKUP,
+    MisfitError,
+    Value,
+    check_value,
+    reply_size,
+)
+from supervisor_cache.errors import InvalidArgumentsError
+
+# A value as an entry keeps it. An array or struct is kept as JSON: as Python objects it can take fifty times the
+# memory, and the garbage collector walks through all of them again and again.
+Packed: TypeAlias = "str | bool | int | float | dt.datetime | bytes"
+
+_DATETIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+# The two around a string.
+_QUOTES = 2
+
+
+def _json_default(value: dt.datetime) -> object:
+    # isoformat, for strftime leaves out the leading zeros of a year before 1000.
+    return {DATETIME_NAME: value.isoformat(timespec="seconds")}
+
+
+def _encoder(*, ensure_ascii: bool) -> Callable[[object], str]:
+    return json.JSONEncoder(
+        ensure_ascii=ensure_ascii,
+        check_circular=False,
+        allow_nan=False,
+        separators=(",", ":"),
+        default=_json_default,
+    ).encode
+
+
+_encode = _encoder(ensure_ascii=False)
+_encode_ascii = _encoder(ensure_ascii=True)
+
+
+def to_json(value: Value) -> str:
+    """Write a value that `reply_size` accepts as compact JSON."""
+    return _encode(value)
+
+
+def to_ascii_json(value: Value) -> str:
+    """Write a value as `to_json` does, with all that is not ASCII escaped."""
+    return _encode_ascii(value)
+
+
+class Parcel(NamedTuple):
+    """A value to keep, and what it counts for.
+
+    Attributes:
+        packed: The value.
+        json_size: Bytes as compact JSON in UTF-8.
+        reply_size: Bytes in an XML-RPC reply.
+    """
+
+    packed: Packed
+    json_size: int
+    reply_size: int
+
+
+def pack(value: object) -> Parcel:
+    """Check ``value``, measure it, and make of it what is kept.
+
+    Raises:
+        InvalidArgumentsError: The value cannot be stored; the text says where in it, and why.
+    """
+    if type(value) is str and value.isascii() and value.isprintable():  # the usual case, ten times as fast
+        length = len(value)
+        escapes = value.count('"') + value.count("\\")
+        return Parcel(value, length + escapes + _QUOTES, length + xml_growth(value) + STRING_MARKUP)
+    in_reply = reply_size(value)
+    text = _encode(value)
+    if isinstance(value, list | dict):
+        packed = text.encode()
+        return Parcel(packed, len(packed), in_reply)
+    return Parcel(cast("Packed", value), utf8_length(text), in_reply)
+
+
+def unpack(packed: Packed) -> Value:
+    """Answer the value; an array or struct is a new one each time."""
+    if type(packed) is not bytes:
+        return cast("Value", packed)
+    text = packed.decode()
+    hook = _datetimes if DATETIME_NAME in text else None
+    value: Value = json.loads(text, object_hook=hook)
+    return value
+
+
+def _datetimes(names: dict[str, Any]) -> Any:
+    return _datetime(names[DATETIME_NAME]) if len(names) == 1 and DATETIME_NAME in names else names
+
+
+def json_size(value: Value) -> int:
+    """Count the bytes of a value as compact JSON in UTF-8."""
+    return utf8_length(_encode(value))
+
+
+def from_json(text: str) -> Value:
+    """Read a value from JSON.
+
+    A number with a point or an exponent is a double, any other an integer.
+
+    Raises:
+        InvalidArgumentsError: ``text`` is no JSON, has a name twice in one object, or holds what cannot be stored:
+            null, a number out of range, an object with the one name ``$dateTime`` whose value is no date.
+    """
+    try:
+        value: Value = json.loads(
+            text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant, parse_float=float
+        )
+    except MisfitError as error:
+        raise InvalidArgumentsError(f"value: {error.reason}") from None
+    except RecursionError:
+        raise InvalidArgumentsError(f"value: nested deeper than {MAX_DEPTH}") from None
+    except ValueError as error:
+        # json's own message names the place, and no part of the text.
+        raise InvalidArgumentsError(f"value: not JSON: {error}") from None
+    check_value(value)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise MisfitError("a name stands twice in one object")
+    if len(names) == 1 and DATETIME_NAME in names:
+        return _datetime(names[DATETIME_NAME])
+    return names
+
+
+def _datetime(text: object) -> dt.datetime:
+    try:
+        moment = dt.datetime.strptime(str(text), _DATETIME_FORMAT)  # noqa: DTZ007 - XML-RPC's has no zone
+    except ValueError:
+        moment = None
+    if moment is None or moment.isoformat() != text:  # strptime also takes "2026-1-3T1:2:3"
+        raise MisfitError(f'{DATETIME_NAME} must be a date like "2026-11-03T12:00:00"')
+    return moment
+
+
+def _integer(digits: str) -> int:
+    # int() of thousands of digits is slow, and refused by newer Pythons with a text of their own.
+    if len(digits) > len(str(MIN_INT)):
+        raise MisfitError("an integer beyond 32 bits cannot be stored")
+    return int(digits)
+
+
+def _constant(name: str) -> float:
+    raise MisfitError(f"{name} is not JSON")
