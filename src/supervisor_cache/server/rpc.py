@@ -218,7 +218,7 @@ class CacheNamespaceRPCInterface:
         return self._write(_as_is, operations.increment, key, delta, options)
 
     def touch(self, key: object, ttl: object, options: object = "") -> Any:
-        """Have an entry end so many seconds from now, whatever it was before
+        """Store a new TTL for an entry, whatever it was before
 
         @param  string key      The key
         @param  double ttl      Seconds; 0 for an entry that does not end by itself
@@ -228,7 +228,7 @@ class CacheNamespaceRPCInterface:
         return self._write(_as_revision, operations.touch, key, ttl, options)
 
     def touchIf(self, key: object, ttl: object, revision: object, options: object = "") -> Any:
-        """Have an entry end so many seconds from now if it has this revision
+        """Store a new TTL for an entry if it has this revision
 
         @param  string key       The key
         @param  double ttl       Seconds; 0 for an entry that does not end by itself
