@@ -19,7 +19,8 @@ ALLOWED = {
     "rpcinterface": {"server", "supervisor"},
     "ctl": {"core", "errors", "supervisor"},
     "controllerplugin": {"core", "ctl", "errors", "supervisor"},
-    "__init__": {"errors"},
+    "client": {"core", "errors"},
+    "__init__": {"client", "errors"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -70,6 +71,8 @@ def test_a_module_imports_at_its_top_alone(module: Path) -> None:
         for node in ast.iter_child_nodes(parent)
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
+    if module == PACKAGE / "__init__.py":  # whose names are imported when they are asked for
+        nested = [node for node in nested if isinstance(node, ast.Import) or "client" not in str(node.module)]
     assert nested == []
 
 

@@ -1,6 +1,8 @@
 """One command's conversation with supervisord: calls, and what can go wrong with them."""
 
 import http.client
+import math
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 from xml.parsers.expat import ExpatError
@@ -18,6 +20,11 @@ NO_SOCKET = 7
 
 UNAUTHORIZED = 401
 MISSING = "no such key"
+
+# Seconds for which a lost connection is made anew, how long to wait in between, and at most in one call.
+_PATIENCE = 30.0
+_PAUSE = 0.3
+_LONGEST_WAIT = 600.0
 
 # Pages of a listing start with this many entries, and halve where they turn out too large.
 _PAGE = 500
@@ -64,6 +71,7 @@ class Session:
     def __init__(self, connect: Callable[[], Proxy], namespace: str, url: str) -> None:
         self._connect = connect
         self._proxy: Proxy | None = None
+        self._has_answered = False
         self.namespace = namespace
         self._url = url
 
@@ -80,23 +88,79 @@ class Session:
         except ValueError as error:
             raise FailureError(UNREACHABLE, str(error), self._url) from None
         try:
-            return getattr(proxy, method)(*args)
+            answer = getattr(proxy, method)(*args)
         except Fault as fault:
             raise self._failure(method, fault) from None
-        except ProtocolError as error:
+        except (ProtocolError, ExpatError, ResponseError, ValueError, http.client.HTTPException, OSError) as error:
+            # What is left of the connection is of no use for a further call.
+            self._proxy = None
+            raise self._lost(error) from None
+        self._has_answered = True
+        return answer
+
+    def _lost(self, error: Exception) -> Exception:
+        """Translate what went wrong below XML-RPC."""
+        if isinstance(error, ProtocolError):
             if error.errcode == UNAUTHORIZED:
-                raise
-            raise FailureError(REFUSED, f"HTTP {error.errcode} {error.errmsg}", self._url) from None
-        except (ExpatError, ResponseError, ValueError) as error:
-            raise FailureError(REFUSED, f"unreadable reply: {error}", self._url) from None
-        except ConnectionRefusedError:
-            raise FailureError(UNREACHABLE, "refused connection", self._url) from None
-        except FileNotFoundError:
-            raise FailureError(NO_SOCKET, "no such file", self._url) from None
-        except http.client.HTTPException as error:
-            raise FailureError(UNREACHABLE, f"connection cut: {type(error).__name__}", self._url) from None
-        except OSError as error:
-            raise FailureError(UNREACHABLE, error.strerror or str(error), self._url) from None
+                return error
+            return FailureError(REFUSED, f"HTTP {error.errcode} {error.errmsg}", self._url)
+        if isinstance(error, http.client.HTTPException):
+            return FailureError(UNREACHABLE, f"connection cut: {type(error).__name__}", self._url)
+        if isinstance(error, ConnectionRefusedError):
+            return FailureError(UNREACHABLE, "refused connection", self._url)
+        if isinstance(error, FileNotFoundError):
+            return FailureError(NO_SOCKET, "no such file", self._url)
+        if isinstance(error, OSError):
+            return FailureError(UNREACHABLE, error.strerror or str(error), self._url)
+        return FailureError(REFUSED, f"unreadable reply: {error}", self._url)
+
+    def changes(self, prefix: str) -> list[dict[str, Any]]:
+        """List the changes that are known, in pages."""
+        found: list[dict[str, Any]] = []
+        since = self.call("getStats")["history"]["since"]
+        while page := self.call("getChanges", since, prefix, _PAGE):
+            found += page
+            since = page[-1]["revision"]
+        return found
+
+    def wait(
+        self, key: str, holds: Callable[[dict[str, Any] | None], bool], timeout: float
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Wait until ``holds`` is true of the entry of ``key``, None where there is none.
+
+        A reload of supervisord cuts the connection; for `_PATIENCE` seconds it is made anew.
+
+        Returns:
+            Whether it held within ``timeout`` seconds, and the entry as it was then.
+        """
+        end = time.monotonic() + timeout
+        cut = math.inf
+        while True:
+            try:
+                revision = self.call("getRevision")
+                entry = self._entry(key)
+                if holds(entry):
+                    return True, entry
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False, entry
+                cut = math.inf
+                self.call("wait", revision, min(left, _LONGEST_WAIT), key)
+            except FailureError as failure:
+                now = time.monotonic()
+                cut = min(cut, now + _PATIENCE)
+                if failure.status not in {UNREACHABLE, NO_SOCKET} or not self._has_answered or now > min(cut, end):
+                    raise
+                time.sleep(_PAUSE)
+
+    def _entry(self, key: str) -> dict[str, Any] | None:
+        try:
+            entry: dict[str, Any] = self.call("getEntry", key)
+        except FailureError as failure:
+            if failure.missing:
+                return None
+            raise
+        return entry
 
     def keys(self, prefix: str) -> list[str]:
         """List all keys that start with ``prefix``, in pages where they are too many for one reply."""

@@ -1,8 +1,11 @@
 """The verbs: what each asks of supervisord and shows of the answer."""
 
+import math
+import os
 import pprint
 import re
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +14,9 @@ from typing import Any, NoReturn
 from supervisor_cache.core.codec import from_json
 from supervisor_cache.core.keys import checked_key, checked_note, checked_prefix
 from supervisor_cache.core.values import MAX_INT, MIN_INT, Value, check_value
+from supervisor_cache.ctl import durations
 from supervisor_cache.ctl.arguments import Usage, UsageError, Words
+from supervisor_cache.ctl.durations import seconds
 from supervisor_cache.ctl.output import as_json, bare, moment
 from supervisor_cache.ctl.session import MISSING, NO, USAGE, FailureError, Session
 
@@ -45,9 +50,22 @@ def _options(words: Words) -> list[dict[str, Any]]:
     options: dict[str, Any] = {}
     if "note" in words.values:
         options["note"] = checked_note(words.values["note"])
+    if "ttl" in words.values:
+        options["ttl"] = seconds(words.values["ttl"], "--ttl")
+    if "owner" in words.values:
+        options["owner"] = _owner(words.values["owner"])
     if "if-changed" in words.flags:
         options["if_changed"] = True
     return [options] if options else []
+
+
+def _owner(text: str) -> str:
+    if text != "self":
+        return text
+    try:
+        return f"{os.environ['SUPERVISOR_GROUP_NAME']}:{os.environ['SUPERVISOR_PROCESS_NAME']}"
+    except KeyError:
+        raise UsageError("--owner self is for processes that Supervisor has started") from None
 
 
 def _key(text: str) -> str:
@@ -187,7 +205,60 @@ def _entry(session: Session, words: Words, say: Say) -> None:
     say(f"value     {as_json(entry['value'])}")
     say(f"revision  {entry['revision']}")
     say(f"modified  {moment(entry['modified'])}")
+    if entry["expires"]:
+        left = max(0.0, entry["expires"] - time.time())
+        say(f"expires   {moment(entry['expires'])}, in {durations.shown(left)}")
+    else:
+        say("expires   never")
+    say(f"owner     {entry['owner']}")
     say(f"note      {entry['note']}")
+
+
+def _touch(session: Session, words: Words, say: Say) -> None:
+    key, ttl = _key(words.arguments[0]), seconds(words.arguments[1], "TTL")
+    if "if-revision" in words.values:
+        revision = session.call("touchIf", key, ttl, words.values["if-revision"], *_options(words))
+    else:
+        revision = session.call("touch", key, ttl, *_options(words))
+    if not revision:
+        _no(key, _why_not(session, key))
+    say(revision)
+
+
+def _wait(session: Session, words: Words, say: Say) -> None:
+    key, show = _key(words.arguments[0]), _show(words)
+    wanted = words.flags & {"absent", "changed"} | words.values.keys() & {"value"}
+    if len(wanted) > 1:
+        raise UsageError("--value, --absent and --changed exclude each other")
+    first: list[Any] = []
+
+    def holds(entry: dict[str, Any] | None) -> bool:
+        if "absent" in wanted:
+            return entry is None
+        if "value" in wanted:
+            return entry is not None and bare(entry["value"]) == words.values["value"]
+        if "changed" in wanted:
+            revision = None if entry is None else entry["revision"]
+            first.append(revision)
+            return bool(revision != first[0])
+        return entry is not None
+
+    timeout = seconds(words.values["timeout"], "--timeout") if "timeout" in words.values else math.inf
+    found, entry = session.wait(key, holds, timeout)
+    if not found:
+        _no(key, "timed out")
+    if entry is not None:
+        say(show(entry["value"]))
+
+
+def _history(session: Session, words: Words, say: Say) -> None:
+    changes = session.changes(checked_prefix("".join(words.arguments)))
+    if "json" in words.flags:
+        say(as_json(changes))
+        return
+    for change in changes:
+        told = (change["revision"], moment(change["modified"]), change["kind"], change["key"])
+        say("\t".join([*told, change["via"], change["note"]]))
 
 
 def _stats(session: Session, words: Words, say: Say) -> None:
@@ -250,6 +321,8 @@ def _increment(session: Session, words: Words, say: Say) -> None:
 
 
 _NOTE = {"note": "TEXT"}
+_OWNER = {"owner": "GROUP:NAME"}
+_TERMS = {"ttl": "TIME", **_OWNER, **_NOTE}
 _SOURCE = {"file": "PATH"}
 _IF_REVISION = {"if-revision": "REVISION"}
 
@@ -277,13 +350,13 @@ VERBS = (
     Verb(
         "store",
         "Store VALUE in the cache at KEY. With a condition, says the new revision, changed or unchanged.",
-        Usage(("KEY", "[VALUE]"), ("json", "if-changed"), {**_NOTE, **_IF_REVISION, **_SOURCE}),
+        Usage(("KEY", "[VALUE]"), ("json", "if-changed"), {**_TERMS, **_IF_REVISION, **_SOURCE}),
         _store,
     ),
     Verb(
         "add",
         "Store VALUE in the cache at KEY unless there is one already; says the new revision.",
-        Usage(("KEY", "[VALUE]"), ("json",), {**_NOTE, **_SOURCE}),
+        Usage(("KEY", "[VALUE]"), ("json",), {**_TERMS, **_SOURCE}),
         _add,
     ),
     Verb(
@@ -296,8 +369,26 @@ VERBS = (
     Verb(
         "increment",
         "Add DELTA, or 1, to the integer cached at KEY; says the new value.",
-        Usage(("KEY", "[DELTA]"), ("if-changed",), _NOTE),
+        Usage(("KEY", "[DELTA]"), ("if-changed",), _TERMS),
         _increment,
+    ),
+    Verb(
+        "touch",
+        "Have the item cached at KEY end in TTL (90, 90m, 2h, 7d; 0: not by itself); says the new revision.",
+        Usage(("KEY", "TTL"), (), {**_OWNER, **_NOTE, **_IF_REVISION}),
+        _touch,
+    ),
+    Verb(
+        "wait",
+        "Wait until there is an item at KEY (or VALUE there, or none, or a change) and show it.",
+        Usage(("KEY",), ("absent", "changed", "raw", "json"), {"value": "VALUE", "timeout": "TIME"}),
+        _wait,
+    ),
+    Verb(
+        "history",
+        "List the changes so far: revision, time, kind, key, server or process, note.",
+        Usage(("[PREFIX]",), ("json",)),
+        _history,
     ),
     Verb("stats", "Show size, limits, storage and counters of the cache.", Usage((), ("json",)), _stats),
 )

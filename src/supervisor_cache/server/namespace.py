@@ -30,6 +30,8 @@ class Namespace:
         settings_error: Why the settings are not those of the file; empty if they are.
         cache: The entries.
         waiting: The clients that wait for a change.
+        publications: How many messages of processes were applied.
+        publications_dropped: How many were not.
         processes: Those of the running supervisord.
     """
 
@@ -42,6 +44,8 @@ class Namespace:
         self._unusable = False
         self._started = time.monotonic()
         self.waiting = Waiting()
+        self.publications = 0
+        self.publications_dropped = 0
         self.processes: Processes | None = None
         self._events = EventObserver(name, log, backlog)
         clock = HostClock()
@@ -129,6 +133,8 @@ class Namespace:
             "writes": float(counters.writes),
             "refused": float(counters.refused),
             "expired": float(counters.expired),
+            "published": float(self.publications),
+            "publications_dropped": float(self.publications_dropped),
             "watchers": len(self.waiting),
             "history": {
                 "changes": cache.history.changes,

@@ -1,6 +1,6 @@
 """Supervised processes as owners of entries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from supervisor import events
 from supervisor.options import split_namespec
@@ -35,6 +35,11 @@ class Processes:
 
     def __init__(self, supervisord: Supervisor) -> None:
         self._supervisord = supervisord
+
+    def all(self) -> Iterator[Subprocess]:
+        """Every process that is configured."""
+        for group in self._supervisord.process_groups.values():
+            yield from group.processes.values()
 
     def owner(self, name: str) -> Owner:
         """Answer the process that ``name`` means, ``GROUP:NAME`` or ``NAME``, with the pid that it has now.

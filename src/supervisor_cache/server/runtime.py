@@ -22,6 +22,7 @@ from supervisor_cache.server.log import Log, contain
 from supervisor_cache.server.loop import LoopHook, wake_deferred
 from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.owners import Processes
+from supervisor_cache.server.publishing import Publishing
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
 from supervisor_cache.server.settings import Settings, SettingsError, read_settings
 
@@ -118,6 +119,7 @@ class Generation:
         self._namespaces = namespaces
         self._on_closed = on_closed
         self._calls = 0
+        self._publishing = Publishing(namespaces, log)
         self._live: list[Namespace] = []
         self._sections = {
             name: given for name, made_by, given in self._options.rpcinterface_factories if made_by is factory
@@ -186,16 +188,20 @@ class Generation:
     def _on_round(self) -> None:
         for namespace in self._live:
             namespace.tidy()
+        if self._publishing.do_slice():
+            self._backlog.wake()
         self._backlog.do_slice()
         self._log.report_repeats()
 
     def _on_process_end(self, owner: Owner) -> None:
         for namespace in self._live:
             namespace.cache.release(owner)
+        self._publishing.forget(owner)
 
     def _close(self) -> None:
         for namespace in self._live:
             namespace.waiting.clear()
+        self._publishing.clear()
         self._backlog.do_all()
         self._on_closed()
 
@@ -206,6 +212,7 @@ class Generation:
             namespace.processes = processes
             namespace.release_all()
         processes.on_end(self._log, self._on_process_end)
+        self._publishing.subscribe(processes.all())
         for config, server in self._options.httpservers:
             server.install_handler(RequestGuard(self._policy(config), self._log))
         _, server = self._options.httpservers[0]

@@ -32,6 +32,7 @@ class Settings:
         max_request_bytes: Of the body of one HTTP request to any path of this supervisord.
         read_only: Sections of the HTTP servers on which writes are refused.
         allowed_hosts: Further names under which browsers may ask for this supervisord.
+        publish: Patterns of the processes, ``GROUP:NAME``, that may publish.
         log_changes: Whether each change is logged.
     """
 
@@ -41,6 +42,7 @@ class Settings:
     max_request_bytes: int = MIB
     read_only: frozenset[str] = frozenset()
     allowed_hosts: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
     log_changes: bool = False
 
 
@@ -110,6 +112,7 @@ def _readers(servers: Collection[str]) -> dict[str, Callable[[str], Any]]:
         "max_request_bytes": _bytes(4 * KIB, 64 * MIB),
         "read_only": _servers(servers),
         "allowed_hosts": _hosts,
+        "publish": _processes,
         "log_changes": _boolean,
     }
 
@@ -167,6 +170,13 @@ def _servers(servers: Collection[str]) -> Callable[[str], frozenset[str]]:
         return named
 
     return read
+
+
+def _processes(text: str) -> tuple[str, ...]:
+    patterns = _words(text)
+    if not all(re.fullmatch("[^:]+:[^:]+", pattern) for pattern in patterns):
+        raise ValueError("must be patterns of GROUP:NAME, as web:* or worker:worker_00")
+    return tuple(patterns)
 
 
 def _hosts(text: str) -> tuple[str, ...]:
