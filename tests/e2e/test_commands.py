@@ -156,12 +156,14 @@ def test_an_entry_is_shown_with_all_that_is_known_of_it(shared: Supervisord, sto
     entry = stocked.getEntry("list")
     status, output, complaint = run(shared, "cache_entry", "list")
     assert (status, complaint) == (0, "")
-    lines = dict(line.split(None, 1) for line in output.splitlines())
+    lines = dict(([*line.split(None, 1), ""])[:2] for line in output.splitlines())
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d", lines.pop("modified"))
     assert lines == {
         "key": "list",
         "value": '[1,{"a":"ä"}]',
         "revision": entry["revision"],
+        "expires": "never",
+        "owner": "",
         "note": "ops: stocked",
     }
     status, output, complaint = run(shared, "cache_entry", "--json", "list")
@@ -653,7 +655,7 @@ def test_help_on_commands_of_supervisor_is_not_answered_by_us(furnished: Supervi
     assert "No help" not in stop
     assert unknown == "*** No help on nonsense\n"
     assert one.count("\n") == 2
-    assert "my_ns_store [--note TEXT]" in one
+    assert "my_ns_store [--ttl TIME] [--owner GROUP:NAME] [--note TEXT]" in one
 
 
 def at_the_prompt(supervisord: Supervisord, lines: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ UNAUTHORIZED = 401
 MISSING = "no such key"
 
 # Seconds for which a lost connection is made anew, how long to wait in between, and at most in one call.
-_PATIENCE = 30.0
+_PATIENCE = 10.0
 _PAUSE = 0.3
 _LONGEST_WAIT = 600.0
 
