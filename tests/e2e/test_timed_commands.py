@@ -34,7 +34,7 @@ def markers(owned: Supervisord) -> Any:
 def shown_entry(supervisord: Supervisord, key: str) -> dict[str, str]:
     status, output, complaint = run(supervisord, "cache_entry", key)
     assert (status, complaint) == (0, "")
-    return dict((line[:10].strip(), line[10:]) for line in output.splitlines())
+    return {line[:10].strip(): line[10:] for line in output.splitlines()}
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,8 @@ class Waiter:
 
     def __init__(self, supervisord: Supervisord, *words: str) -> None:
         watchers = supervisord.unix().cache.getStats()["watchers"]
-        command = [supervisord.binaries / "supervisorctl", "-c", supervisord.configuration, "cache_wait", *words]
+        ctl, configuration = str(supervisord.binaries / "supervisorctl"), str(supervisord.configuration)
+        command = [ctl, "-c", configuration, "cache_wait", *words]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**supervisord.environment, **QUIET}
         )
