@@ -45,6 +45,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [rpcinterface:cache]
 supervisor.rpcinterface_factory = supervisor_cache.rpcinterface:make_cache_rpcinterface
+publish = web:* worker:*
 
 [supervisorctl]
 serverurl=unix://%(here)s/supervisor.sock
@@ -53,12 +54,16 @@ serverurl=unix://%(here)s/supervisor.sock
 supervisor.ctl_factory = supervisor_cache.controllerplugin:make_cache_controllerplugin
 
 [program:web]
-command={python} {program} web
+command={python} {program}
+autorestart=true
 stdout_logfile=%(here)s/%(program_name)s.log
+stdout_capture_maxbytes=64KB
 
 [program:worker]
-command={python} {program} worker
+command={python} {program}
+autorestart=true
 stdout_logfile=%(here)s/%(program_name)s.log
+stdout_capture_maxbytes=64KB
 """
 
 
@@ -133,6 +138,14 @@ class Demo:
             raise DemoError(f"{call} should have answered {expect!r}")
         return answer
 
+    def wait_for(self, *keys: str) -> None:
+        """Wait until there is an entry for each of ``keys``."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        proxy = self.connect("unix")
+        while len(proxy.cache.fetchMany(list(keys))) < len(keys):
+            _pause(end, f"no {' or '.join(keys)}")
+        proxy("close")()
+
     def command(self, *words: str, expect: int = 0) -> None:
         """Run supervisorctl, and print what was typed and what it said."""
         typed = shlex.join(["supervisorctl", *words])
@@ -196,14 +209,13 @@ def walk(demo: Demo) -> None:
     say("\nMarkers go in over one server and come out over the other:\n")
     demo.call("unix", "store", "release", "2026.11.3", expect=True)
     demo.call("inet", "fetch", "release", expect="2026.11.3")
-    demo.call("inet", "store", "maintenance", {"by": "ops", "why": "database move"}, {"note": "ops"}, expect=True)
-    demo.call("unix", "getKeys", expect=["maintenance", "release"])
-    demo.call("unix", "getItems", "main", expect={"maintenance": {"by": "ops", "why": "database move"}})
+    demo.call("inet", "store", "config/limits", {"jobs": 4, "hosts": ["a", "b"]}, {"note": "ops"}, expect=True)
+    demo.call("unix", "getItems", "config/", expect={"config/limits": {"jobs": 4, "hosts": ["a", "b"]}})
 
     say("\nThe first who claims a key gets it, and what cannot be read back is refused at the door:\n")
-    revision = demo.call("unix", "add", "leader", "web")
-    demo.call("inet", "add", "leader", "worker", expect="")
-    demo.call("inet", "storeIf", "leader", "worker", revision)
+    revision = demo.call("unix", "add", "deploy", "anna")
+    demo.call("inet", "add", "deploy", "ben", expect="")
+    demo.call("inet", "storeIf", "deploy", "ben", revision)
     demo.call("unix", "increment", "deploys", expect=1)
     demo.call("unix", "store", "ratio", float("nan"), expect=_REFUSAL)
     demo.call("unix", "fetch", "nothing", expect="fault 10: BAD_NAME: no such key: 'nothing'")
@@ -211,14 +223,39 @@ def walk(demo: Demo) -> None:
     say("\nThe same at the command line:\n")
     demo.command("cache_store", "--note", "first deploy", "motd", "hello, operator")
     demo.command("cache_fetch", "motd")
-    demo.command("cache_items")
+    demo.command("cache_items", "d")
     demo.command("cache_fetch", "nothing", expect=1)
+
+    say("\nA flag that ends by itself:\n")
+    demo.command("cache_store", "--ttl", "2s", "--note", "ops: database move", "maintenance", "on")
+    demo.command("cache_entry", "maintenance")
+    demo.command("cache_wait", "--absent", "--timeout", "10", "maintenance")
+    demo.command("cache_fetch", "maintenance", expect=1)
+
+    say("\nWhat the two programs say of themselves, by printing it:\n")
+    demo.wait_for("process/web:web/status", "process/worker:worker/status", "leader")
+    demo.command("cache_items", "process/")
+
+    say("\nA leader is killed, and the other program takes over at once; what it had said of itself is gone:\n")
+    show_takeover(demo)
 
     say("\nA reload is no shutdown:\n")
     demo.reload()
     demo.call("inet", "fetch", "release", expect="2026.11.3")
-    demo.call("unix", "getCount", expect=5)
+    demo.call("unix", "fetch", "config/limits", expect={"jobs": 4, "hosts": ["a", "b"]})
     demo.command("status")
+
+
+def show_takeover(demo: Demo) -> None:
+    """Kill the program that leads."""
+    leader = demo.call("unix", "fetch", "leader")
+    proxy = demo.connect("unix")
+    pid = proxy.supervisor.getProcessInfo(leader)["pid"]
+    proxy("close")()
+    say(f"  $ kill -9 {pid}")
+    os.kill(pid, signal.SIGKILL)
+    demo.command("cache_wait", "--value", "worker:worker" if leader == "web:web" else "web:web", "leader")
+    demo.command("cache_history", "leader")
 
 
 _REFUSAL = "fault 3: BAD_ARGUMENTS: value: a double that is not finite cannot be stored"

@@ -1,36 +1,47 @@
-"""A small supervised program: says so whenever the release marker changes, as a real one would act on it."""
+"""A small supervised program: it says how it is, takes the lead when it is free, and acts on the release marker."""
 
+import http.client
 import os
-import sys
 import time
 from typing import Any
 from xmlrpc.client import Fault
 
 from supervisor.childutils import getRPCInterface
 
+from supervisor_cache import publish
 
-def marker(rpc: Any) -> str:
-    """Answer the release marker, or a dash where there is none."""
+ME = "{SUPERVISOR_GROUP_NAME}:{SUPERVISOR_PROCESS_NAME}".format(**os.environ)
+
+
+def marker(cache: Any, key: str) -> str:
+    """Answer a marker, or a dash where there is none."""
     try:
-        return str(rpc.cache.fetch("release"))
+        return str(cache.fetch(key))
     except Fault:
         return "-"
 
 
-def main() -> None:
-    """Look once a second."""
-    seen = ""
+def work(cache: Any) -> None:
+    """Look whenever something has changed."""
+    release = ""
+    publish({"status": "ready"})
     while True:
-        # A reload cuts connections: a new one for each look.
-        rpc = getRPCInterface(os.environ)
+        seen = cache.getRevision()
+        if cache.add("leader", ME, {"owner": ME, "pid": os.getpid()}):
+            publish({"status": "leading"})
+        if marker(cache, "release") != release:
+            release = marker(cache, "release")
+            print(f"{ME}: release {release}", flush=True)
+        cache.wait(seen, 60)
+
+
+def main() -> None:
+    """Work; a reload of supervisord cuts the connection."""
+    while True:
         try:
-            release = marker(rpc)
-        except OSError:
-            release = seen
-        if release != seen:
-            print(f"{sys.argv[1]}: release {release}", flush=True)
-            seen = release
-        time.sleep(1)
+            work(getRPCInterface(os.environ).cache)
+        except (OSError, http.client.HTTPException, Fault):
+            time.sleep(0.2)
 
 
 if __name__ == "__main__":

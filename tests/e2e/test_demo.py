@@ -1,5 +1,6 @@
 """The demo does what the README says of it."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,10 @@ def test_the_demo_walks_through_and_ends() -> None:
     ended = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "unix  cache.store('release', '2026.11.3')\n        -> True" in ended.stdout
+    assert re.search(r"expires   .*, in [12]s\n", ended.stdout)
+    assert "maintenance: ERROR (no such key)" in ended.stdout
+    assert re.search(r'process/web:web/status\t"(ready|leading)"\n +process/worker:worker/status\t"', ended.stdout)
+    assert re.search(r"\trelease\tleader\t(web:web|worker:worker)\t\n.*\tstore\tleader\t", ended.stdout)
     assert "Restarted supervisord" in ended.stdout
     assert ended.stdout.endswith("supervisord and its programs are stopped.\n")
     assert folders() == before
