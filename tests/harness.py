@@ -239,10 +239,11 @@ class Supervisord:
             return False
         return state != "Z"
 
-    def close(self) -> None:
-        """End it, and take its folder away."""
+    def stop(self) -> None:
+        """End it, and wait until it has ended; it can be started again."""
         for proxy in self._proxies:
             proxy("close")()
+        self._proxies.clear()
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
             pid = self.pid
             os.kill(pid, signal.SIGTERM)
@@ -253,6 +254,10 @@ class Supervisord:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+    def close(self) -> None:
+        """End it, and take its folder away."""
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -80,10 +80,3 @@ def test_a_lower_limit_keeps_the_data_and_refuses_growth_with_one_warning(start:
     for key in "abcd":
         cache.delete(key)
     assert cache.store("g", "new") is True
-
-
-def test_shutting_down_ends_the_data(start: StartSupervisord) -> None:
-    supervisord = start()
-    supervisord.unix().cache.store("k", "v")
-    files = sorted(path.name for path in supervisord.folder.iterdir())
-    assert files == ["output", "s.sock", "supervisord.conf", "supervisord.log", "supervisord.pid"]
