@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -142,10 +143,12 @@ class Supervisord:
             text += _SECTION.format(name=name, options=lines)
         self.configuration.write_text(text + self.more)
 
-    def run(self) -> subprocess.CompletedProcess[str]:
-        """Run a supervisord that is expected to end by itself, and answer how it did."""
+    def run(self, redirection: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a supervisord that is expected to end by itself, by a shell if there is a ``redirection``."""
         self.write_configuration()
         command = [str(self.binaries / "supervisord"), "-c", str(self.configuration)]
+        if redirection:
+            command = ["bash", "-c", f"exec {shlex.join(command)} {redirection}"]
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=START_SECONDS, check=False
         )
@@ -273,5 +276,7 @@ def running(*args: Any, **kwargs: Any) -> Iterator[Supervisord]:
 
 def program(name: str, command: str = "sleep 1000", **options: str) -> str:
     """Describe a supervised process, as lines of the configuration file."""
-    lines = "\n".join(f"{option}={value}" for option, value in options.items())
-    return f"\n[program:{name}]\ncommand={command}\nautorestart=true\nstartsecs=0\n{lines}\n"
+    # SIGTERM is lost on a child that still has supervisord's handlers, and is missed for stopwaitsecs then.
+    defaults = {"command": command, "autorestart": "true", "startsecs": "0", "stopsignal": "KILL"}
+    lines = "\n".join(f"{option}={value}" for option, value in {**defaults, **options}.items())
+    return f"\n[program:{name}]\n{lines}\n"

@@ -1,11 +1,14 @@
 """A wrong section stops supervisord at start, where an operator sees it, and never at a reload."""
 
+from pathlib import Path
 from xmlrpc.client import Fault
 
 import pytest
 
 from tests.conftest import StartSupervisord
-from tests.harness import program, until
+from tests.harness import Supervisord, program, until
+
+ROOT = Path(__file__).parents[2]
 
 SIZE = "must be a size from {}, as 1000, 64KB or 16MB"
 SERVERS = "must name HTTP servers of this configuration: inet_http_server, unix_http_server"
@@ -37,6 +40,10 @@ NAMES = [
     ("1st", "the name must be a letter, then letters, digits, _ and -"),
     ("caché", "the name must be a letter, then letters, digits, _ and -"),
 ]
+
+
+def criticals(supervisord: Supervisord) -> list[str]:
+    return [line for line in supervisord.log.splitlines() if "CRIT supervisor_cache" in line]
 
 
 @pytest.mark.tracebacks
@@ -79,10 +86,12 @@ def test_everything_that_is_wrong_is_said_at_once(make_supervisord: StartSupervi
     ]
 
 
-@pytest.mark.parametrize(("option", "value", "allowed"), WRONG[:1] + WRONG[3:4])
-@pytest.mark.parametrize("daemon", [False, True], ids=["foreground", "daemonized"])
+@pytest.mark.parametrize(
+    ("daemon", "option", "value", "allowed"),
+    [(False, *row) for row in WRONG] + [(True, *row) for row in WRONG[:1] + WRONG[3:4]],
+)
 def test_a_wrong_option_at_a_reload_keeps_supervisord_its_processes_and_the_old_settings(
-    start: StartSupervisord, option: str, value: str, allowed: str, daemon: bool
+    start: StartSupervisord, daemon: bool, option: str, value: str, allowed: str
 ) -> None:
     supervisord = start({"cache": {"max_entries": "2"}}, program("sleeper"), daemon=daemon)
     pid = supervisord.pid
@@ -94,15 +103,148 @@ def test_a_wrong_option_at_a_reload_keeps_supervisord_its_processes_and_the_old_
     assert supervisord.inet().cache.getItems() == {"a": 1, "b": 2}
     with pytest.raises(Fault, match="max_entries is 2"):
         supervisord.unix().cache.store("c", 3)
-    critical = [line for line in supervisord.log.splitlines() if "CRIT supervisor_cache" in line]
-    assert len(critical) == 1
-    assert f"[rpcinterface:cache] {option} = {value!r}: {allowed}" in critical[0]
-    assert critical[0].endswith("the settings and the data of before stay in force")
+    (critical,) = criticals(supervisord)
+    assert f"[rpcinterface:cache] {option} = {value!r}: {allowed}" in critical
+    assert critical.endswith("the settings and the data of before stay in force")
     assert f"{option} = {value!r}" in supervisord.unix().cache.getStats()["settings_error"]
     supervisord.sections["cache"] = {"max_entries": "3"}
     supervisord.reload()
     assert supervisord.unix().cache.store("c", 3) is True
     assert supervisord.unix().cache.getStats()["settings_error"] == ""
+
+
+# What Supervisor's call of the factory passes by position, under the names that Python functions give it.
+PARAMETERS = ["supervisord", "self", "factory", "options"]
+
+
+@pytest.mark.tracebacks
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_an_option_named_like_a_parameter_is_an_unknown_option_like_any_other(
+    make_supervisord: StartSupervisord, name: str
+) -> None:
+    ended = make_supervisord({"cache": {name: "1"}}).run()
+    assert ended.returncode == 2
+    lines = [line for line in ended.stderr.splitlines() if name in line and line.startswith("Error: [")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"Error: [rpcinterface:cache] {name} = '1': unknown option; known are allowed_hosts, ")
+    assert "TypeError" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_an_option_named_like_a_parameter_at_a_reload_keeps_supervisord(start: StartSupervisord, name: str) -> None:
+    supervisord = start(more=program("sleeper"))
+    pid = supervisord.pid
+    supervisord.unix().cache.store("k", "v")
+    supervisord.sections["cache"] = {name: "1"}
+    supervisord.reload()
+    assert supervisord.pid == pid
+    assert supervisord.inet().cache.fetch("k") == "v"
+    (line,) = criticals(supervisord)
+    assert f"[rpcinterface:cache] {name} = '1': unknown option" in line
+    until(lambda: supervisord.unix().supervisor.getProcessInfo("sleeper")["statename"] == "RUNNING", "sleeper runs")
+
+
+@pytest.mark.tracebacks
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("daemon", [False, True], ids=["foreground", "daemonized"])
+def test_the_log_has_the_line_where_stderr_takes_none(
+    make_supervisord: StartSupervisord, redirection: str, daemon: bool
+) -> None:
+    supervisord = make_supervisord({"cache": {"max_entries": "many"}}, daemon=daemon)
+    ended = supervisord.run(redirection)
+    assert ended.returncode != 0
+    assert ended.stderr == ""
+    (line,) = criticals(supervisord)
+    assert line.endswith("[rpcinterface:cache] max_entries = 'many': must be a whole number from 1 to 1000000")
+    assert "SettingsError" in supervisord.log
+
+
+WRAPPED = "\n[rpcinterface:{}]\nsupervisor.rpcinterface_factory = tests.e2e.wrapping:make_wrapped\n"
+NOT_NAMED = "no [rpcinterface:x] section names supervisor_cache.rpcinterface:make_cache_rpcinterface itself"
+
+
+@pytest.mark.tracebacks
+def test_a_factory_that_is_called_by_another_stops_supervisord_at_start(make_supervisord: StartSupervisord) -> None:
+    supervisord = make_supervisord({}, WRAPPED.format("cache"), environment={"PYTHONPATH": str(ROOT)})
+    ended = supervisord.run()
+    assert ended.returncode == 2
+    assert ended.stderr.count(f"Error: {NOT_NAMED}") == 1
+    (line,) = criticals(supervisord)
+    assert line.endswith(NOT_NAMED)
+
+
+@pytest.mark.tracebacks
+def test_a_factory_that_is_called_by_another_at_a_reload_keeps_supervisord_and_refuses_every_call(
+    start: StartSupervisord,
+) -> None:
+    supervisord = start(more=program("sleeper"), environment={"PYTHONPATH": str(ROOT)})
+    pid = supervisord.pid
+    supervisord.unix().cache.store("k", "v")
+    sections, more = supervisord.sections, supervisord.more
+    supervisord.sections, supervisord.more = {}, more + WRAPPED.format("cache")
+    supervisord.reload()
+    assert supervisord.pid == pid
+    until(lambda: supervisord.unix().supervisor.getProcessInfo("sleeper")["statename"] == "RUNNING", "sleeper runs")
+    for cache in (supervisord.unix().cache, supervisord.inet().cache):
+        for method, arguments in WRITES + READS:
+            with pytest.raises(Fault, match="UNAVAILABLE: not configured: "):
+                getattr(cache, method)(*arguments)
+    assert NOT_NAMED in supervisord.log
+    supervisord.sections, supervisord.more = sections, more
+    supervisord.reload()
+    assert supervisord.inet().cache.fetch("k") == "v"
+
+
+def test_lower_limits_of_keys_and_values_keep_what_is_stored_and_refuse_what_is_larger(start: StartSupervisord) -> None:
+    supervisord = start()
+    key, value = "k" * 100, ["x" * 200]
+    supervisord.unix().cache.storeMany({key: value, "text": "y" * 200})
+    supervisord.sections["cache"] = {"max_key_bytes": "10", "max_value_bytes": "100"}
+    supervisord.reload()
+    warnings = [line for line in supervisord.log.splitlines() if "WARN supervisor_cache" in line]
+    assert len(warnings) == 1
+    assert warnings[0].endswith(
+        "cache: a key of 100 bytes is stored, max_key_bytes is 10; "
+        "a value of 204 bytes is stored, max_value_bytes is 100: all of it is kept, and growth refused"
+    )
+    cache = supervisord.unix().cache
+    assert cache.getItems() == {key: value, "text": "y" * 200}
+    revision = cache.getRevision()
+    assert cache.storeMany({key: value, "text": "y" * 200}, {"if_changed": True}) == ""
+    assert cache.store(key, value, {"if_changed": True}) is True
+    assert cache.getRevision() == revision
+    assert cache.store(key, value) is True
+    for larger in (["x" * 201], ["x" * 200, 1]):
+        with pytest.raises(Fault, match=r"LIMIT_EXCEEDED: .* max_value_bytes is 100"):
+            cache.store(key, larger)
+    assert cache.fetch(key) == value
+    assert cache.store(key, ["x" * 150]) is True
+    with pytest.raises(Fault, match=r"LIMIT_EXCEEDED: .* has 204 bytes as JSON; max_value_bytes is 100"):
+        cache.store(key, value)
+    assert cache.store(key, "small") is True
+    with pytest.raises(Fault, match=r"LIMIT_EXCEEDED: .* max_value_bytes is 100"):
+        cache.store(key, ["x" * 150])
+    with pytest.raises(Fault, match=r"BAD_NAME: .*max_key_bytes is 10"):
+        cache.store("other" * 3, 1)
+    cache.delete(key)
+    with pytest.raises(Fault, match=r"BAD_NAME: .*max_key_bytes is 10"):
+        cache.store(key, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        ({"max_value_bytes": "2MB"}, True),
+        ({"max_request_bytes": "32KB"}, True),
+        ({"max_value_bytes": "2MB", "max_request_bytes": "2MB"}, False),
+    ],
+    ids=str,
+)
+def test_a_value_limit_that_no_request_can_reach_is_warned_of(
+    start: StartSupervisord, options: dict[str, str], warned: bool
+) -> None:
+    line = "cache: max_value_bytes is above max_request_bytes, which comes first"
+    assert start({"cache": options}).log.count(line) == warned
 
 
 def test_a_new_section_that_is_wrong_at_a_reload_refuses_every_call_until_it_is_right(start: StartSupervisord) -> None:
