@@ -1,24 +1,35 @@
 """Changes as events for event listeners."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 from tests.conftest import StartSupervisord
-from tests.harness import Supervisord, until
+from tests.harness import START_SECONDS, Supervisord, until
 
 LISTENER = Path(__file__).with_name("listener.py")
 
 
-def listening(start: StartSupervisord, events: str) -> Supervisord:
+# So many entries that one call which stores or deletes them is told of in many slices.
+MANY = [f"many/{number:04}" for number in range(10_000)]
+MANY_SECONDS = 90.0
+
+
+def listening(
+    start: StartSupervisord, events: str, options: dict[str, str] | None = None, buffer_size: int = 1000
+) -> Supervisord:
     command = f"{sys.executable} {LISTENER} %(here)s/events"
-    return start(more=f"\n[eventlistener:listener]\ncommand={command}\nevents={events}\nbuffer_size=1000\n")
+    section = f"\n[eventlistener:listener]\ncommand={command}\nevents={events}\nbuffer_size={buffer_size}\n"
+    return start({"cache": options or {}}, section)
 
 
-def received(supervisord: Supervisord, count: int) -> list[tuple[str, dict[str, str], str]]:
+def received(
+    supervisord: Supervisord, count: int, seconds: float = START_SECONDS
+) -> list[tuple[str, dict[str, str], str]]:
     path = supervisord.folder / "events"
-    until(lambda: path.exists() and len(path.read_text().splitlines()) >= count, f"{count} events arrive")
+    until(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, f"{count} events arrive", seconds)
     events = []
     for line in path.read_text().splitlines():
         name, payload = json.loads(line)
@@ -74,3 +85,44 @@ def test_seq_goes_on_over_a_reload(start: StartSupervisord) -> None:
     supervisord.reload()
     supervisord.unix().cache.store("k", 2)
     assert [header["seq"] for _, header, _ in received(supervisord, 2)] == ["1", "2"]
+
+
+def test_ten_thousand_changes_of_one_call_arrive_all_in_order_and_without_a_hole(start: StartSupervisord) -> None:
+    supervisord = listening(start, "CACHE", buffer_size=20_000)
+    cache = supervisord.unix().cache
+    stored = cache.storeMany({key: number for number, key in enumerate(MANY)})
+    assert cache.deletePrefix("many/") == len(MANY)
+    deleted = cache.getRevision()
+    events = received(supervisord, 2 * len(MANY), MANY_SECONDS)
+    assert [name for name, _, _ in events] == ["CACHE_STORE"] * len(MANY) + ["CACHE_DELETE"] * len(MANY)
+    headers = [header for _, header, _ in events]
+    assert [int(header["seq"]) for header in headers] == list(range(1, 2 * len(MANY) + 1))
+    assert [header["key"] for header in headers] == MANY * 2
+    assert [header["revision"] for header in headers] == [stored] * len(MANY) + [deleted] * len(MANY)
+    assert [value for _, _, value in events] == [*map(str, range(len(MANY))), *[""] * len(MANY)]
+    assert "are dropped" not in supervisord.log
+
+
+def test_ten_thousand_changes_of_one_call_are_logged_all_in_order(start: StartSupervisord) -> None:
+    supervisord = start({"cache": {"log_changes": "true", "max_entries": "20000"}})
+    cache = supervisord.unix().cache
+    cache.storeMany(dict.fromkeys(MANY, 1))
+    cache.store("between", 1)
+    cache.deletePrefix("many/")
+    cache.delete("between")
+    expected = [f"store {key!r}" for key in [*MANY, "between"]] + [f"delete {key!r}" for key in [*MANY, "between"]]
+    until(lambda: len(logged(supervisord)) >= len(expected), "all is logged")
+    assert logged(supervisord) == expected
+    assert "are dropped" not in supervisord.log
+
+
+def logged(supervisord: Supervisord) -> list[str]:
+    return [f"{kind} {key}" for kind, key in re.findall(r" cache: ([a-z]+) key=('.*?') revision=", supervisord.log)]
+
+
+def test_what_is_still_to_be_told_is_told_before_a_reload_ends_it(start: StartSupervisord) -> None:
+    supervisord = start({"cache": {"log_changes": "true"}})
+    cache = supervisord.unix().cache
+    cache.storeMany(dict.fromkeys(MANY, 1))
+    supervisord.reload()
+    assert logged(supervisord) == [f"store {key!r}" for key in MANY]

@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import TypeAlias
 
 from supervisor_cache.server.log import Log, contain
@@ -30,11 +29,12 @@ class Backlog:
 
     def run(self, steps: Iterable[Step]) -> None:
         """Take ``steps``, and do the first of them if nothing is left from before."""
-        coming = iter(steps)
-        if not self._steps:
-            for step in islice(coming, _SLICE):
-                self._do(step)
-        self._steps.extend(coming)
+        idle = not self._steps
+        # All of them first: a step may bring more, which must not get in front.
+        self._steps.extend(steps)
+        if idle:
+            for _ in range(min(_SLICE, len(self._steps))):
+                self._do(self._steps.popleft())
         if self._steps:
             self.wake()
         dropped = len(self._steps) - _MOST
