@@ -225,6 +225,20 @@ class Supervisord:
             check=False,
         )
 
+    def script(self, name: str, source: str) -> str:
+        """Write a Python program into its folder, and answer the command that runs it as a supervised process."""
+        (self.folder / name).write_text(source)
+        return f"{sys.executable} %(here)s/{name}"
+
+    def process(self, name: str) -> Any:
+        """Answer what it says of a process."""
+        return self.unix().supervisor.getProcessInfo(name)
+
+    def processor_seconds(self) -> float:
+        """Answer how much processor time it has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def descriptors(self) -> int:
         """Count its open descriptors."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))

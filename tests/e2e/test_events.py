@@ -1,42 +1,14 @@
 """Changes as events for event listeners."""
 
-import json
 import re
-import sys
-from pathlib import Path
-from urllib.parse import unquote
 
 from tests.conftest import StartSupervisord
-from tests.harness import START_SECONDS, Supervisord, until
-
-LISTENER = Path(__file__).with_name("listener.py")
-
+from tests.e2e.listening import listening, received
+from tests.harness import Supervisord, until
 
 # So many entries that one call which stores or deletes them is told of in many slices.
 MANY = [f"many/{number:04}" for number in range(10_000)]
 MANY_SECONDS = 90.0
-
-
-def listening(
-    start: StartSupervisord, events: str, options: dict[str, str] | None = None, buffer_size: int = 1000
-) -> Supervisord:
-    command = f"{sys.executable} {LISTENER} %(here)s/events"
-    section = f"\n[eventlistener:listener]\ncommand={command}\nevents={events}\nbuffer_size={buffer_size}\n"
-    return start({"cache": options or {}}, section)
-
-
-def received(
-    supervisord: Supervisord, count: int, seconds: float = START_SECONDS
-) -> list[tuple[str, dict[str, str], str]]:
-    path = supervisord.folder / "events"
-    until(lambda: path.exists() and path.read_bytes().count(b"\n") >= count, f"{count} events arrive", seconds)
-    events = []
-    for line in path.read_text().splitlines():
-        name, payload = json.loads(line)
-        header, _, value = payload.partition("\n")
-        tokens = dict(token.split(":") for token in header.split())
-        events.append((name, {token: unquote(text) for token, text in tokens.items()}, value))
-    return events
 
 
 def test_each_change_is_an_event_with_its_value(start: StartSupervisord) -> None:
