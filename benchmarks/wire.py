@@ -2,6 +2,8 @@
 
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -48,7 +50,15 @@ class Wire:
         Raises:
             RuntimeError: The reply is anything but 200, or the connection is closed.
         """
+        self.send(content)
+        return self.receive()
+
+    def send(self, content: bytes) -> None:
+        """Send a request, whose reply `receive` answers."""
         self._socket.sendall(content)
+
+    def receive(self) -> bytes:
+        """Answer the body of a reply; raises as `call` does."""
         received = bytearray()
         while (end := received.find(_END_OF_HEADER)) < 0:
             received += self._receive()
@@ -65,3 +75,15 @@ class Wire:
         if not data:
             raise RuntimeError("supervisord has closed the connection")
         return data
+
+
+@contextmanager
+def held(path: Path, count: int, content: bytes) -> Iterator[None]:
+    """Hold ``count`` connections for the length of a ``with``; each has sent ``content``, and never reads a reply."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(closing(Wire(path))).send(content)
+        # Supervisor accepts one connection in each round: the one that comes last is answered last.
+        with closing(Wire(path)) as last:
+            last.call(request(body("supervisor.getState")))
+        yield
