@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[..., Section]] = {
     "memory": memory.per_entry,
     "startup": startup.with_and_without,
     "wait": waiting.until_the_answer,
+    "wait-cost": waiting.beside_idle,
     "blocking": blocking.longest_waits,
 }
 

@@ -1,5 +1,6 @@
-"""Clients that wait: how soon they learn of a change."""
+"""Clients that wait: how soon they learn of a change, and what they cost everybody else."""
 
+import os
 import queue
 import random
 import statistics
@@ -14,7 +15,7 @@ from xmlrpc.client import loads
 from tests.harness import Supervisord, running
 
 from benchmarks.figures import Figure, Goal, Section, Side
-from benchmarks.timing import milliseconds
+from benchmarks.timing import in_turns, milliseconds, ratio
 from benchmarks.wire import Wire, body, held, request
 
 _PLUGIN = """
@@ -34,6 +35,7 @@ _MEDIAN, _LATE = Goal(Side.AT_MOST, 3), Goal(Side.AT_MOST, 20)
 
 _KEY = "<param><value><string>{}</string></value></param>"
 _INT = "<param><value><int>{}</int></value></param>"
+_GET_STATE = request(body("supervisor.getState"))
 
 
 def _store(key: str) -> bytes:
@@ -215,3 +217,51 @@ def until_the_answer(*, quick: bool) -> Section:
         f"method with a `delay` of 0.5 s that nothing wakes; {bare_count} changes."
     )
     return Section("From a change to the answer of wait", method, figures)
+
+
+def _cpu_seconds(supervisord: Supervisord) -> float:
+    fields = Path(f"/proc/{supervisord.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_percent(supervisords: Sequence[Supervisord], seconds: float) -> list[float]:
+    """Answer how many percent of a core each takes while nothing is asked of it."""
+    before, start = [_cpu_seconds(each) for each in supervisords], time.perf_counter()
+    time.sleep(seconds)
+    passed = time.perf_counter() - start
+    return [(_cpu_seconds(each) - taken) / passed * 100 for each, taken in zip(supervisords, before, strict=True)]
+
+
+def beside_idle(*, quick: bool) -> Section:
+    """What 100 waiting clients cost a ``store`` and a core, beside 100 idle connections."""
+    turns, seconds = (400, 3) if quick else (4000, 10)
+    with (
+        _supervisord() as waited_on,
+        _supervisord() as idle,
+        closing(Wire(waited_on.socket_path)) as one,
+        closing(Wire(idle.socket_path)) as other,
+        held(waited_on.socket_path, _MANY, _OURS.wait_for_nothing(int(waited_on.unix().cache.getRevision()))),
+        held(idle.socket_path, _MANY, _GET_STATE),
+    ):
+        store = _store("release")
+        waiting, beside = in_turns([lambda: one.call(store), lambda: other.call(store)], turns)
+        percent, idle_percent = _cpu_percent([waited_on, idle], seconds)
+        still_waiting = waited_on.unix().cache.getStats()["watchers"]
+    if still_waiting != _MANY:
+        raise RuntimeError(f"{still_waiting} clients are waiting at the end, {_MANY} should be")
+    detail = f"{milliseconds(waiting):.3f} ms beside {milliseconds(beside):.3f} ms"
+    figures = [
+        Figure("store, 100 waiting / 100 idle", ratio(waiting, beside), "", Goal(Side.AT_MOST, 1.5), detail),
+        Figure(
+            "supervisord, 100 waiting, no changes",
+            percent,
+            "% of a core",
+            Goal(Side.AT_MOST, 1),
+            f"{idle_percent:.2f} % with 100 idle",
+        ),
+    ]
+    method = (
+        f"Two supervisords, asked call by call in turns, {turns} each, requests built beforehand; medians. The waiting "
+        f"clients wait under another prefix. Then nothing is asked for {seconds} s: user and system time of both."
+    )
+    return Section("What waiting clients cost", method, figures)
