@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import blocking, bulk, calls, machine, memory, startup, waiting
+from benchmarks import blocking, bulk, calls, events, machine, memory, startup, waiting
 from benchmarks.figures import Section
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[..., Section]] = {
     "bulk": bulk.beside_multicall,
     "memory": memory.per_entry,
     "startup": startup.with_and_without,
+    "events": events.beside_none,
     "wait": waiting.until_the_answer,
     "wait-cost": waiting.beside_idle,
     "blocking": blocking.longest_waits,
