@@ -9,7 +9,7 @@ from supervisor.xmlrpc import RPCError, supervisor_xmlrpc_handler, xmlrpc_marsha
 
 from benchmarks.states import STATES, fill
 from benchmarks.wire import body
-from benchmarks.worst_cases import Case
+from benchmarks.worst_cases import SINCE, Case
 from supervisor_cache.server.backlog import Backlog
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.namespace import Namespace
@@ -48,12 +48,14 @@ class Inside:
     def median(self, repetitions: int) -> Spent:
         """Make the call so often; the medians."""
         content = body(self._case.method, self._case.params()).decode()
+        since = ""
         spent = []
         for repetition in range(repetitions):
             if self._case.writes or not repetition:
-                fill(self._cache, STATES[self._case.state])
+                since = fill(self._cache, STATES[self._case.state])
             gc.collect()
-            params, _ = self._handler.loads(content)
+            params, _ = self._handler.loads(content.replace(SINCE, since))
+            time.sleep(self._case.pause)
             spent.append(self.once(params or ()))
         return Spent(statistics.median(each.method for each in spent), statistics.median(each.reply for each in spent))
 

@@ -23,14 +23,13 @@ class NoopRPCInterface:
         """  # noqa: D415 - Supervisor's dialect
         return True
 
-    def prepare(self, state: str) -> bool:
+    def prepare(self, state: str) -> str:
         """Fill the cache, from within: over RPC it would take minutes
 
         @param  string state  One of the states
-        @return boolean       Always true
+        @return string        The revision after which all changes are known
         """  # noqa: D415 - Supervisor's dialect
-        fill(self._cache(), STATES[state])
-        return True
+        return fill(self._cache(), STATES[state])
 
     def _cache(self) -> Any:
         """The RPC interface of the cache, as Supervisor's own handler has it."""

@@ -4,7 +4,7 @@ import random
 import string
 from collections.abc import Callable, Iterator
 from itertools import islice, product
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Items: TypeAlias = Iterator[tuple[str, Any]]
 
@@ -15,6 +15,22 @@ CHAIN_DEPTH = MAX_DEPTH - 1
 CHAINS = (64 * 1024 - 2) // (2 * CHAIN_DEPTH + 1)
 # Of these the heap holds as many as 16 MB of JSON admit.
 HEAVY_ENTRIES = 255
+TTL_SECONDS = 1.0
+LONG_PREFIX = "\u20ac" * 340
+
+
+class State(NamedTuple):
+    """What a cache holds.
+
+    Attributes:
+        items: Makes the entries.
+        at_once: How many of them one call stores.
+        ttl: After how many seconds they end; 0 for never.
+    """
+
+    items: Callable[[], Items]
+    at_once: int = 100
+    ttl: float = 0
 
 
 def short_keys(count: int) -> list[str]:
@@ -23,6 +39,16 @@ def short_keys(count: int) -> list[str]:
     keys = ["".join(three) for three in islice(product(letters, repeat=3), count)]
     random.Random(1).shuffle(keys)
     return keys
+
+
+def listable_keys() -> list[str]:
+    """Answer so many keys of 71 bytes that getKeys of all of them is just under 1 MB."""
+    return [(key * 24)[:71] for key in short_keys(MAX_ENTRIES)]
+
+
+def long_keys(count: int) -> list[str]:
+    """Answer different keys of 1 KB in UTF-8, alike but for their last three letters."""
+    return [LONG_PREFIX + key for key in short_keys(count)]
 
 
 def nested() -> list[Any]:
@@ -42,13 +68,11 @@ def _short() -> Items:
 
 
 def _listable() -> Items:
-    # getKeys of all of them is just under 1 MB.
-    return (((key * 24)[:71], "") for key in short_keys(MAX_ENTRIES))
+    return ((key, "") for key in listable_keys())
 
 
 def _long_keys() -> Items:
-    # 1 KB each in UTF-8, alike but for their last three letters.
-    return (("\u20ac" * 340 + key, "") for key in short_keys(MAX_ENTRIES))
+    return ((key, "") for key in long_keys(MAX_ENTRIES))
 
 
 def _replies() -> Items:
@@ -77,23 +101,32 @@ def _heap() -> Items:
     return ((f"h{number}", nested()) for number in range(HEAVY_ENTRIES))
 
 
-STATES: dict[str, Callable[[], Items]] = {
-    "empty": lambda: iter(()),
-    "10,000 short entries": _short,
-    "10,000 keys of 71 bytes": _listable,
-    "10,000 keys of 1 KB": _long_keys,
-    "2,000 entries of 10 arrays": _replies,
-    "1,350 short entries": _described,
-    "one value of 32,000 arrays": _one_nested,
-    "one value of 32,000 integers": _one_of_integers,
-    "one value of 21,800 strings": _one_of_strings,
-    "16 MB of nested arrays": _heap,
+STATES: dict[str, State] = {
+    "empty": State(lambda: iter(())),
+    "10,000 short entries": State(_short),
+    "10,000 short entries, each a commit": State(_short, at_once=1),
+    "10,000 short entries that end at once": State(_short, at_once=MAX_ENTRIES, ttl=TTL_SECONDS),
+    "10,000 keys of 71 bytes": State(_listable),
+    "10,000 keys of 1 KB": State(_long_keys),
+    "2,000 entries of 10 arrays": State(_replies),
+    "1,350 short entries": State(_described),
+    "one value of 32,000 arrays": State(_one_nested),
+    "one value of 32,000 integers": State(_one_of_integers),
+    "one value of 21,800 strings": State(_one_of_strings),
+    "16 MB of nested arrays": State(_heap),
 }
 
 
-def fill(cache: Any, state: Callable[[], Items]) -> None:
-    """Have ``cache``, an RPC interface, hold the entries of ``state`` and nothing else."""
+def fill(cache: Any, state: State) -> str:
+    """Have ``cache``, an RPC interface, hold the entries of ``state`` and nothing else.
+
+    Returns:
+        The revision after which all changes are known.
+    """
     cache.clear()
-    items = state()
-    while batch := dict(islice(items, 100)):
-        cache.storeMany(batch)
+    items = state.items()
+    options: Any = {"ttl": state.ttl} if state.ttl else ""
+    while batch := dict(islice(items, state.at_once)):
+        cache.storeMany(batch, options)
+    since: str = cache.getStats()["history"]["since"]
+    return since
