@@ -79,7 +79,10 @@ class Wire:
 
 @contextmanager
 def held(path: Path, count: int, content: bytes) -> Iterator[None]:
-    """Hold ``count`` connections for the length of a ``with``; each has sent ``content``, and never reads a reply."""
+    """Hold ``count`` connections for the length of a ``with``; each has sent ``content``, and never reads a reply.
+
+    Supervisor has read all of them by then, if ``content`` is of less than 4 KiB, which it reads at once.
+    """
     with ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(closing(Wire(path))).send(content)
