@@ -354,7 +354,7 @@ def test_a_delete_has_no_owner(start: StartSupervisord) -> None:
 
 
 def test_a_release_reaches_a_listener(start: StartSupervisord) -> None:
-    supervisord = all_running(listening(start, "CACHE_RELEASE", PROCESSES))
+    supervisord = all_running(listening(start, "CACHE_RELEASE", more=PROCESSES))
     cache = supervisord.unix().cache
     since = int(cache.storeMany({"a": 1, "b": 2}, {"owner": "worker"}))
     supervisord.unix().supervisor.stopProcess("worker")

@@ -120,7 +120,7 @@ class Cache:
         """Answer the bytes of the longest key, and of the largest value as JSON."""
         sizes = [
             (utf8_length(key), entry.size - utf8_length(entry.note) - utf8_length(entry.owner.name))
-            for key, entry in self._entries.items()
+            for key, entry in self._entries.by_key.items()
         ]
         return max((key for key, _ in sizes), default=0), max((size - key for key, size in sizes), default=0)
 
@@ -138,7 +138,7 @@ class Cache:
         if self._entries.next_deadline != NEVER:
             self._expire()
         name = key_of(self._view, key)
-        entry = self._entries.get(name)
+        entry = self._entries.by_key.get(name)
         if entry is None:
             self.counters.misses += 1
             raise NoSuchKeyError(f"no such key: {shown(name)}")
@@ -158,7 +158,7 @@ class Cache:
         self._expire()
         check_number(len(keys), "keys", self._view)
         names = dict.fromkeys([key_of(self._view, key) for key in keys])
-        found = [(name, entry) for name in names if (entry := self._entries.get(name)) is not None]
+        found = [(name, entry) for name in names if (entry := self._entries.by_key.get(name)) is not None]
         self.counters.hits += len(found)
         self.counters.misses += len(names) - len(found)
         _check_reply(len(found), sum(entry.reply_size for _, entry in found), "ask for fewer keys at once")
@@ -214,7 +214,7 @@ class Cache:
         names = self._select(prefix, after, limit)
         if len(names) > MAX_REPLY_ENTRIES:
             _check_reply(len(names), 0, _PAGE)
-        found = [(name, entry) for name in names if (entry := self._entries.get(name)) is not None]
+        found = [(name, entry) for name in names if (entry := self._entries.by_key.get(name)) is not None]
         size = sum(entry.reply_size for _, entry in found) + markup * len(found)
         if markup:
             size += sum(xml_text_size(entry.note) + len(entry.owner.name) for _, entry in found)

@@ -6,7 +6,7 @@ A dateTime is ``{"$dateTime": "2026-11-03T12:00:00"}``.
 import datetime as dt
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from supervisor_cache.core.text import utf8_length, xml_growth
 from supervisor_cache.core.values import (
@@ -59,22 +59,11 @@ def to_ascii_json(value: Value) -> str:
     return _encode_ascii(value)
 
 
-class Parcel(NamedTuple):
-    """A value to keep, and what it counts for.
+def pack(value: object) -> tuple[Packed, int, int]:
+    """Check ``value``, and make of it what is kept.
 
-    Attributes:
-        packed: The value.
-        json_size: Bytes as compact JSON in UTF-8.
-        reply_size: Bytes in an XML-RPC reply.
-    """
-
-    packed: Packed
-    json_size: int
-    reply_size: int
-
-
-def pack(value: object) -> Parcel:
-    """Check ``value``, measure it, and make of it what is kept.
+    Returns:
+        The value to keep; its bytes as compact JSON in UTF-8; its bytes in an XML-RPC reply.
 
     Raises:
         InvalidArgumentsError: The value cannot be stored; the text says where in it, and why.
@@ -82,13 +71,13 @@ def pack(value: object) -> Parcel:
     if type(value) is str and value.isascii() and value.isprintable():  # the usual case, ten times as fast
         length = len(value)
         escapes = value.count('"') + value.count("\\")
-        return Parcel(value, length + escapes + _QUOTES, length + xml_growth(value) + STRING_MARKUP)
+        return value, length + escapes + _QUOTES, length + xml_growth(value) + STRING_MARKUP
     in_reply = reply_size(value)
     text = _encode(value)
     if isinstance(value, list | dict):
         packed = text.encode()
-        return Parcel(packed, len(packed), in_reply)
-    return Parcel(cast("Packed", value), utf8_length(text), in_reply)
+        return packed, len(packed), in_reply
+    return cast("Packed", value), utf8_length(text), in_reply
 
 
 def unpack(packed: Packed) -> Value:

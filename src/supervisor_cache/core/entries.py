@@ -1,7 +1,6 @@
 """The entries of one cache in memory, the only thing that reads look at."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import ItemsView
 from heapq import heapify, heappop, heappush
 
 from supervisor_cache.core.entry import CLEAR, NEVER, Batch, Entry, Owner
@@ -14,35 +13,25 @@ class Entries:
     """Entries by key, with their keys in code-point order, their ends, their owners and the bytes they count for.
 
     Attributes:
+        by_key: The entries themselves; only `apply` changes them.
         size: Bytes that all entries count for.
         next_deadline: No entry ends before this, on the clock that only grows.
     """
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Entry] = {}
+        self.by_key: dict[str, Entry] = {}
         self._sorted: list[str] = []
-        self._deadlines = _Deadlines(self._by_key)
+        self._deadlines = _Deadlines(self.by_key)
         self._owned: dict[int, set[str]] = {}
         self.size = 0
         self.next_deadline = NEVER
 
     def __len__(self) -> int:
-        return len(self._by_key)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._by_key
-
-    def items(self) -> ItemsView[str, Entry]:
-        """All keys with their entries, in no order."""
-        return self._by_key.items()
-
-    def get(self, key: str) -> Entry | None:
-        """Answer the entry of ``key``, or None."""
-        return self._by_key.get(key)
+        return len(self.by_key)
 
     def revision(self, key: str) -> int:
         """Answer the revision of the entry of ``key``, or 0 where there is none."""
-        entry = self._by_key.get(key)
+        entry = self.by_key.get(key)
         return 0 if entry is None else entry.revision
 
     def keys(self, prefix: str = "", after: str = "", limit: int = 0) -> list[str]:
@@ -74,28 +63,30 @@ class Entries:
 
     def owners(self) -> set[Owner]:
         """Answer every owner of an entry."""
-        return {self._by_key[next(iter(keys))].owner for keys in self._owned.values()}
+        return {self.by_key[next(iter(keys))].owner for keys in self._owned.values()}
 
-    def apply(self, batch: Batch) -> None:
+    def apply(self, batch: Batch) -> None:  # noqa: C901 - in one piece, for it runs at each write
         """Make the changes of ``batch`` readable."""
-        by_key = self._by_key
+        by_key = self.by_key
         added: list[str] = []
         removed: list[str] = []
         for kind, key, entry in batch.mutations:
-            if kind == CLEAR:
+            if kind == CLEAR:  # alone in its batch
                 self._drop_all()
-                added.clear()
-                removed.clear()
                 continue
             old = by_key.get(key)
             if old is not None:
-                self._drop(key, old)
+                self.size -= old.size
+                if old.owner.pid:
+                    self._disown(key, old.owner.pid)
             if entry is not None:
                 entry.revision = batch.revision
                 by_key[key] = entry
-                self._take(key, entry)
+                self.size += entry.size
                 if old is None:
                     added.append(key)
+                if entry.owner.pid or entry.deadline != NEVER:
+                    self._bind(key, entry)
             elif old is not None:
                 del by_key[key]
                 removed.append(key)
@@ -104,31 +95,28 @@ class Entries:
         if self.next_deadline != NEVER:
             self.next_deadline = self._deadlines.next()
 
-    def _take(self, key: str, entry: Entry) -> None:
-        self.size += entry.size
+    def _bind(self, key: str, entry: Entry) -> None:
+        if entry.owner.pid:
+            self._owned.setdefault(entry.owner.pid, set()).add(key)
         if entry.deadline != NEVER:
             self._deadlines.add(key, entry)
             self.next_deadline = min(self.next_deadline, entry.deadline)
-        if entry.owner.pid:
-            self._owned.setdefault(entry.owner.pid, set()).add(key)
 
-    def _drop(self, key: str, old: Entry) -> None:
-        self.size -= old.size
-        if old.owner.pid:
-            keys = self._owned[old.owner.pid]
-            keys.discard(key)
-            if not keys:
-                del self._owned[old.owner.pid]
+    def _disown(self, key: str, pid: int) -> None:
+        keys = self._owned[pid]
+        keys.discard(key)
+        if not keys:
+            del self._owned[pid]
 
     def _drop_all(self) -> None:
-        self._by_key.clear()
+        self.by_key.clear()
         self._owned.clear()
         self._sorted = []
         self.size = 0
 
     def _reindex(self, added: list[str], removed: list[str]) -> None:
         if len(removed) > _MANY:
-            self._sorted = [key for key in self._sorted if key in self._by_key]
+            self._sorted = [key for key in self._sorted if key in self.by_key]
         else:
             for key in removed:
                 del self._sorted[bisect_left(self._sorted, key)]

@@ -118,7 +118,7 @@ def increment(view: View, key: object, delta: object = 1, options: object = "") 
     name = key_of(view, key)
     if type(delta) is not int or not MIN_INT <= delta <= MAX_INT:
         raise InvalidArgumentsError("delta must be an integer of 32 bits")
-    old = view.entries.get(name)
+    old = view.entries.by_key.get(name)
     number = 0 if old is None else old.packed
     if type(number) is not int:
         raise WrongTypeError(f"the value of {shown(name)} is no integer")
@@ -151,7 +151,7 @@ def _touch(view: View, key: object, ttl: object, expected: int | None, options: 
     seconds = checked_ttl(ttl, least=-1)
     name = key_of(view, key)
     terms = terms_of(view, chosen._replace(ttl=seconds or None))
-    old = view.entries.get(name)
+    old = view.entries.by_key.get(name)
     relied = {name: view.entries.revision(name)}
     if old is None or (expected is not None and old.revision != expected):
         return Plan(_none, relied=relied)
@@ -166,7 +166,7 @@ def delete(view: View, key: object, options: object = "") -> Plan[bool]:
     """Delete the entry of ``key``; true also where there is none."""
     note = delete_options(options).note or ""
     name = key_of(view, key)
-    if name not in view.entries:
+    if name not in view.entries.by_key:
         return Plan(_true)
     return Plan(_true, (Mutation(DELETE, name, None),), note)
 
@@ -192,7 +192,7 @@ def delete_many(view: View, keys: object, options: object = "") -> Plan[int]:
         raise InvalidArgumentsError("keys must be an array")
     check_number(len(keys), "keys", view)
     names = dict.fromkeys([key_of(view, key) for key in keys])
-    return _delete_all(view, [name for name in names if name in view.entries], note)
+    return _delete_all(view, [name for name in names if name in view.entries.by_key], note)
 
 
 def delete_prefix(view: View, prefix: object, options: object = "") -> Plan[int]:

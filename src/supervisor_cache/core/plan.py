@@ -83,7 +83,7 @@ def check_number(number: int, what: str, view: View) -> None:
 def key_of(view: View, key: object) -> str:
     """Answer ``key`` if it can be one, or is one."""
     # A key that is there stays reachable when a reload has lowered max_key_bytes below its length.
-    if type(key) is str and key in view.entries:
+    if type(key) is str and key in view.entries.by_key:
         return key
     return checked_key(key, view.limits.max_key_bytes)
 
@@ -139,8 +139,8 @@ def measured(view: View, key: str, value: object, terms: Terms) -> Entry:
 
 def _check_growth(view: View, key: str, as_json: int) -> None:
     # A reload may have lowered the limit below the value that is there, which may stay as it is and shrink.
-    old = view.entries.get(key)
-    if old is None or as_json > pack(old.value).json_size:
+    old = view.entries.by_key.get(key)
+    if old is None or as_json > pack(old.value)[1]:
         raise LimitExceededError(
             f"the value for {shown(key)} has {as_json} bytes as JSON; max_value_bytes is {view.limits.max_value_bytes}"
         )
@@ -148,7 +148,7 @@ def _check_growth(view: View, key: str, as_json: int) -> None:
 
 def unchanged(view: View, key: str, new: Entry) -> bool:
     """Whether ``new`` says nothing new; what has a TTL always does."""
-    old = view.entries.get(key)
+    old = view.entries.by_key.get(key)
     return (
         old is not None
         and old.owner == new.owner
@@ -178,7 +178,7 @@ def put(
     note: str | None = None,
 ) -> Plan[T]:
     """Plan to store ``entry``; ``note`` is that of the change, by default that of the entry."""
-    old = view.entries.get(key)
+    old = view.entries.by_key.get(key)
     if old is None:
         admit(view, 1, entry.size)
     elif entry.size > old.size:
@@ -190,7 +190,7 @@ def admit_all(view: View, puts: Sequence[Mutation]) -> None:
     """Refuse growth past a limit by all ``puts`` together."""
     more_entries = more_bytes = 0
     for _, key, entry in puts:
-        old = view.entries.get(key)
+        old = view.entries.by_key.get(key)
         more_entries += old is None
         more_bytes += (0 if entry is None else entry.size) - (0 if old is None else old.size)
     admit(view, more_entries, more_bytes)

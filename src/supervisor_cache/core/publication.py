@@ -67,7 +67,7 @@ def publish(view: View, owner: Owner, publication: Publication) -> "Plan[int | N
     deleted = dict.fromkeys(_name(view, prefix, key) for key in publication.delete)
     if not stored.isdisjoint(deleted):
         raise InvalidArgumentsError("a key is to be stored and deleted at once")
-    gone = [Mutation(DELETE, name, None) for name in deleted if name in view.entries]
+    gone = [Mutation(DELETE, name, None) for name in deleted if name in view.entries.by_key]
     _check_share(view, prefix, puts, deleted)
     admit_all(view, [*puts, *gone])
     return Plan(lambda revision: revision if puts or gone else None, [*puts, *gone])
@@ -82,7 +82,9 @@ def _name(view: View, prefix: str, key: object) -> str:
 
 
 def _check_share(view: View, prefix: str, puts: list[Mutation], deleted: Mapping[str, None]) -> None:
-    sizes = {name: entry.size for name in view.entries.keys(prefix) if (entry := view.entries.get(name)) is not None}
+    sizes = {
+        name: entry.size for name in view.entries.keys(prefix) if (entry := view.entries.by_key.get(name)) is not None
+    }
     sizes.update({put.key: put.entry.size for put in puts if put.entry is not None})
     for name in deleted:
         sizes.pop(name, None)
