@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEVELOPMENT := $(VENV)/.complete
+# Named after the version, so that another PYTHON than the last one builds the environment anew.
+CHOSEN := $(VENV)/.python-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 # Release 1.1.0 in an environment of its own, for the tests and benchmarks that compare with it.
 PEER := .venv-1.1.0/.complete
 ARGS ?=
@@ -19,9 +21,12 @@ help:
 	@echo 'make matrix    the wheel under each installed Python and Supervisor 4.2.0, 4.2.5, 4.3.0'
 	@echo 'make clean     take away all that the others made'
 
-$(DEVELOPMENT): pyproject.toml
+$(CHOSEN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed; name it: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml $(CHOSEN)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@

@@ -13,12 +13,13 @@ PROBE = "import supervisor.supervisord, supervisor.supervisorctl, supervisor.xml
 
 
 def interpreters() -> dict[str, Path]:
-    """Find the installed Pythons, by the name that tox has for their version."""
+    """Find the installed Pythons, this one among them, by the name that tox has for their version."""
     found = {}
     for minor in MINORS:
         name = f"python3.{minor}"
+        own = [Path(sys.executable)] if sys.version_info[:2] == (3, minor) else []
         on_path = shutil.which(name)
-        places = [Path(on_path)] if on_path else []
+        places = [*own, Path(on_path)] if on_path else own
         for place in [*places, *sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}"))]:
             # A shim may stand for a version that is not there.
             if subprocess.run([place, "-c", ""], capture_output=True, check=False).returncode == 0:
@@ -55,10 +56,14 @@ def last_line(text: str, containing: str = "") -> str:
 
 
 def main() -> int:
-    """Test all pairs; the status is 1 if one fails on which Supervisor runs."""
+    """Test all pairs; the status is 1 if one fails on which Supervisor runs, or if there is none."""
+    found = interpreters()
+    if not found:
+        print(f"no Python from 3.{MINORS[0]} to 3.{MINORS[-1]} is installed: nothing was tested", file=sys.stderr)
+        return 1
     well = True
     print(f"{'Python':<8} {'Supervisor':<11} ")
-    for name, python in interpreters().items():
+    for name, python in found.items():
         for supervisor in SUPERVISORS:
             passed, text = try_pair(f"{name}-supervisor{supervisor}", python, sys.argv[1:])
             well = well and passed
