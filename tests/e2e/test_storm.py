@@ -88,16 +88,18 @@ def test_ten_reloads_under_eight_writers_lose_no_acknowledged_write_and_leave_no
     writers = [Writer(supervisord, number) for number in range(WRITERS)]
     for writer in writers:
         writer.start()
-    for number in range(RELOADS):
-        wait_for_writes(writers)
-        if number % 2:
-            supervisord.reload()
-        else:
-            supervisord.hang_up()
-    for writer in writers:
-        writer.stop.set()
-    for writer in writers:
-        writer.join()
+    try:
+        for number in range(RELOADS):
+            wait_for_writes(writers)
+            if number % 2:
+                supervisord.reload()
+            else:
+                supervisord.hang_up()
+    finally:
+        for writer in writers:
+            writer.stop.set()
+        for writer in writers:
+            writer.join()
     assert [refusal for writer in writers for refusal in writer.refusals] == []
     assert supervisord.pid == pid
     items = supervisord.unix().cache.getItems()
