@@ -1,14 +1,38 @@
 """Changes as events for event listeners."""
 
+import json
 import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.conftest import StartSupervisord
 from tests.e2e.listening import listening, received
-from tests.harness import Supervisord, until
+from tests.harness import Supervisord, program, until
 
 # So many entries that one call which stores or deletes them is told of in many slices.
 MANY = [f"many/{number:04}" for number in range(10_000)]
 MANY_SECONDS = 90.0
+
+
+SLOW_FOLLOWER = Path(__file__).with_name("slow_follower.py")
+
+
+def change_much(cache: Any) -> None:
+    """Make changes of each kind, far more than a listener's buffer holds."""
+    for number in range(60):
+        cache.store(f"single/{number % 7}", {"number": number})
+        cache.storeMany({f"batch/{number}": number, "batch/last": number, "\u00e9 :%": [number]})
+        cache.increment("count", number)
+        cache.store("ends", number, {"ttl": 0.01})
+        cache.touch("count", 1000)
+        if number % 10 == 3:
+            cache.deletePrefix("batch/")
+            cache.store("owned", number, {"owner": "worker"})
+        if number == 30:
+            cache.clear()
 
 
 def test_each_change_is_an_event_with_its_value(start: StartSupervisord) -> None:
@@ -98,3 +122,34 @@ def test_what_is_still_to_be_told_is_told_before_a_reload_ends_it(start: StartSu
     cache.storeMany(dict.fromkeys(MANY, 1))
     supervisord.reload()
     assert logged(supervisord) == [f"store {key!r}" for key in MANY]
+
+
+@pytest.mark.parametrize("max_changes", [10_000, 20], ids=["by the changes", "from the start"])
+def test_a_listener_that_is_slower_than_the_changes_sees_the_hole_and_catches_up(
+    start: StartSupervisord, max_changes: int
+) -> None:
+    command = f"{sys.executable} {SLOW_FOLLOWER} %(here)s/known 0.1"
+    supervisord = start(
+        {"cache": {"max_changes": str(max_changes)}},
+        program("worker") + f"\n[eventlistener:follower]\ncommand={command}\nevents=CACHE\n",
+    )
+    cache = supervisord.unix().cache
+    path = supervisord.folder / "known"
+    cache.store("first", 1)
+    until(path.exists, "the listener listens")
+    since = cache.getRevision()
+    change_much(cache)
+    supervisord.unix().supervisor.stopProcess("worker")
+    until(lambda: "ends" not in cache.getKeys(), "it ends")
+    cache.store("last", 1)
+    until(lambda: json.loads(path.read_text())["newest"] == "last", "the listener hears of the last change")
+    known = json.loads(path.read_text())
+    assert known["state"] == cache.getItems()
+    assert known["holes"] > 0
+    assert (known["fresh_starts"] > 0) == (max_changes < 100)
+    assert "event buffer overflowed, discarding event" in supervisord.log
+    if max_changes > 100:
+        changes = cache.getChanges(since)
+        assert {change["kind"] for change in changes} == {"store", "touch", "delete", "expire", "release", "clear"}
+        # Each change has been counted, whether the listener heard of it or not.
+        assert known["seq"] == len(changes) + 1
