@@ -13,10 +13,12 @@ import gc, json, random, sys, tracemalloc
 from supervisor_cache.core.cache import Cache
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.core import operations
+from supervisor_cache.core.entry import NOBODY
 from supervisor_cache.engines.memory import MemoryEngine
+from supervisor_cache.server.clock import HostClock
 
 def measure(count, many):
-    cache = Cache(MemoryEngine(1.0), Limits(), lambda: 1.5, [], print)
+    cache = Cache(MemoryEngine(1.0), Limits(), HostClock(), lambda name: NOBODY, print)
     numbers = random.Random(1).sample(range(count), count)
     gc.collect()
     tracemalloc.start()
@@ -49,5 +51,5 @@ def per_entry(*, quick: bool) -> Section:  # noqa: ARG001 - quick as it is
         Figure("per entry, stored one by one", one_by_one, "bytes", goal),
         Figure("per entry, stored by one storeMany", at_once, "bytes", goal),
     ]
-    method = f"tracemalloc over the core with {_COUNT} short strings, less `sys.getsizeof` of keys and values."
+    method = f"tracemalloc over the core, its history included, with {_COUNT} short strings, less `sys.getsizeof` of keys and values."
     return Section("Memory beyond key and value", method, figures)

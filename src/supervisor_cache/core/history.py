@@ -116,6 +116,8 @@ class History:
         for record in self._after(since):
             revision, time, note, via, _, _ = record
             changes = [Change(revision, kind, key, time, note, via) for kind, key in _matching(record, prefix)]
+            if not changes:
+                continue
             if limit and found and len(found) + len(changes) > limit:
                 break
             size += _reply_size(note, via, [change.key for change in changes])

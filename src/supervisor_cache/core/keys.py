@@ -4,6 +4,8 @@ from supervisor_cache.core.text import misfit_in_line, shown, utf8_length
 from supervisor_cache.errors import InvalidArgumentsError, InvalidKeyError
 
 MAX_NOTE_BYTES = 1024
+# What max_key_bytes can be set to.
+MAX_KEY_BYTES = 64 * 1024
 
 
 def checked_key(key: object, max_bytes: int) -> str:
@@ -29,13 +31,15 @@ def checked_prefix(prefix: object, name: str = "prefix") -> str:
     """Answer ``prefix`` if keys can start with it; the empty one is allowed.
 
     Raises:
-        InvalidArgumentsError: It is no string, or has a character that no key can have.
+        InvalidArgumentsError: It is no string, or has a character or a length that no key can have.
     """
     if not isinstance(prefix, str):
         raise InvalidArgumentsError(f"{name} must be a string")
     bad = misfit_in_line(prefix)
     if bad is not None:
         raise InvalidArgumentsError(f"{name} {shown(prefix)} has {bad}, which keys may not have")
+    if utf8_length(prefix) > MAX_KEY_BYTES:
+        raise InvalidArgumentsError(f"{name} {shown(prefix)} has {utf8_length(prefix)} bytes; no key has so many")
     return prefix
 
 

@@ -126,8 +126,12 @@ def kept_terms(terms: Terms, options: Options, old: Entry) -> Terms:
 
 def measured(view: View, key: str, value: object, terms: Terms) -> Entry:
     """Make the entry of a value that can be stored, within ``max_value_bytes``."""
+    limit = view.limits.max_value_bytes
+    if type(value) in {list, dict} and 2 * len(value) > limit:  # type: ignore[arg-type]  # has a length by now
+        # An element takes two bytes at least: to look at all of them would take long.
+        _check_growth(view, key, 2 * len(value), "at least ")  # type: ignore[arg-type]  # likewise
     packed, as_json, in_reply = pack(value)
-    if as_json > view.limits.max_value_bytes:
+    if as_json > limit:
         _check_growth(view, key, as_json)
     in_key = utf8_length(key)
     size, in_reply = in_key + as_json, in_key + in_reply + member_growth(key)
@@ -137,12 +141,13 @@ def measured(view: View, key: str, value: object, terms: Terms) -> Entry:
     return Entry(packed, size, in_reply, view.now, *terms)
 
 
-def _check_growth(view: View, key: str, as_json: int) -> None:
+def _check_growth(view: View, key: str, as_json: int, about: str = "") -> None:
     # A reload may have lowered the limit below the value that is there, which may stay as it is and shrink.
     old = view.entries.by_key.get(key)
     if old is None or as_json > pack(old.value)[1]:
         raise LimitExceededError(
-            f"the value for {shown(key)} has {as_json} bytes as JSON; max_value_bytes is {view.limits.max_value_bytes}"
+            f"the value for {shown(key)} has {about}{as_json} bytes as JSON; "
+            f"max_value_bytes is {view.limits.max_value_bytes}"
         )
 
 

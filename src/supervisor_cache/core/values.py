@@ -7,7 +7,7 @@ string names), at most 32 deep.
 import datetime as dt
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from supervisor_cache.core.text import misfit, shown, xml_growth, xml_text_size
 from supervisor_cache.errors import InvalidArgumentsError
@@ -63,16 +63,11 @@ def member_growth(name: str) -> int:
 
 
 def _measure(value: object, depth: int) -> int:
-    measure = _MEASURES.get(type(value))
-    if measure is None:
-        raise MisfitError(_refusal(value))
-    return measure(value, depth)
+    return _MEASURES.get(type(value), _refuse)(value, depth)
 
 
-def _refusal(value: object) -> str:
-    if value is None:
-        return "nil cannot be stored"
-    return f"a Python {type(value).__name__} cannot be stored"
+def _refuse(value: object, _depth: int) -> NoReturn:
+    raise MisfitError("nil cannot be stored" if value is None else f"a Python {type(value).__name__} cannot be stored")
 
 
 def _measure_string(value: str, _depth: int) -> int:
@@ -109,10 +104,13 @@ def _measure_array(value: "list[object]", depth: int) -> int:
     if depth >= MAX_DEPTH:
         raise MisfitError(f"nested deeper than {MAX_DEPTH}")
     size = _ARRAY
+    if not value:
+        return size
+    depth += 1
     index = 0
     try:
         for index, item in enumerate(value):  # noqa: B007 - used where a step fails
-            size += _measure(item, depth + 1)
+            size += _MEASURES.get(type(item), _refuse)(item, depth)
     except MisfitError as error:
         error.path.append(f"[{index}]")
         raise

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from supervisor_cache.core.keys import MAX_KEY_BYTES
 from supervisor_cache.core.limits import KIB, MIB, Limits
 from supervisor_cache.core.text import shown
 
@@ -104,7 +105,7 @@ def _readers(servers: Collection[str]) -> dict[str, Callable[[str], Any]]:
     return {
         "storage": _storage,
         "max_entries": _count(1, 1_000_000),
-        "max_key_bytes": _bytes(1, 64 * KIB),
+        "max_key_bytes": _bytes(1, MAX_KEY_BYTES),
         "max_value_bytes": _bytes(1, 16 * MIB),
         "max_total_bytes": _bytes(KIB, KIB * MIB),
         "max_changes": _count(0, 1_000_000),
