@@ -51,5 +51,8 @@ def per_entry(*, quick: bool) -> Section:  # noqa: ARG001 - quick as it is
         Figure("per entry, stored one by one", one_by_one, "bytes", goal),
         Figure("per entry, stored by one storeMany", at_once, "bytes", goal),
     ]
-    method = f"tracemalloc over the core, its history included, with {_COUNT} short strings, less `sys.getsizeof` of keys and values."
+    method = (
+        f"tracemalloc over the core, its history included, with {_COUNT} short strings, less `sys.getsizeof` of keys "
+        "and values."
+    )
     return Section("Memory beyond key and value", method, figures)

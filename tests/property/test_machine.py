@@ -502,9 +502,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def observers_are_shown_each_change_once_and_in_order(self) -> None:
         shown = [
-            (batch.revision, mutation.kind, mutation.key, batch.note)
-            for batch in self.bench.commits
-            for mutation in batch.mutations
+            (batch.revision, kind, key, batch.note) for batch in self.bench.commits for kind, key, _ in batch.mutations
         ]
         assert shown == self.changes
 

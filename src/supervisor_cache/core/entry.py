@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from supervisor_cache.core.codec import Packed, unpack
 from supervisor_cache.core.values import Value
@@ -98,18 +98,9 @@ class Entry:
         return self.expires if abs(counted - self.expires) < _DRIFT else counted
 
 
-class Mutation(NamedTuple):
-    """One key's part of a batch.
-
-    Attributes:
-        kind: One of `KINDS`.
-        key: The key; empty for `CLEAR`, which takes all entries away.
-        entry: What is there afterwards; None where nothing is.
-    """
-
-    kind: str
-    key: str
-    entry: Entry | None
+# One key's part of a batch: its kind, one of `KINDS`; the key, empty for `CLEAR`, which takes all entries away and
+# stands alone; what is there afterwards, None where nothing is. A bare tuple, for one is made at each write.
+Mutation: TypeAlias = tuple[str, str, Entry | None]
 
 
 class Batch:

@@ -10,8 +10,16 @@ nothing. Each raises
 
 from supervisor_cache.core.entry import CLEAR, DELETE, EXPIRE, RELEASE, STORE, TOUCH, Entry, Mutation
 from supervisor_cache.core.keys import checked_prefix
-from supervisor_cache.core.options import checked_revision, checked_ttl, delete_options, store_options, touch_options
+from supervisor_cache.core.options import (
+    NONE,
+    checked_revision,
+    checked_ttl,
+    delete_options,
+    store_options,
+    touch_options,
+)
 from supervisor_cache.core.plan import (
+    NO_TERMS,
     Plan,
     View,
     admit,
@@ -49,7 +57,7 @@ def store(view: View, key: object, value: object, options: object = "") -> Plan[
     """Store ``value`` under ``key``, whatever was there."""
     chosen = store_options(options)
     name = key_of(view, key)
-    entry = measured(view, name, value, terms_of(view, chosen))
+    entry = measured(view, name, value, NO_TERMS if chosen is NONE else terms_of(view, chosen))
     if chosen.if_changed and unchanged(view, name, entry):
         return Plan(_true, relied={name: view.entries.revision(name)})
     return put(view, name, entry, _true)
@@ -76,7 +84,7 @@ def store_many(view: View, items: object, options: object = "") -> "Plan[int | N
         if chosen.if_changed and unchanged(view, name, entry):
             relied[name] = view.entries.revision(name)
         else:
-            puts.append(Mutation(STORE, name, entry))
+            puts.append((STORE, name, entry))
     if not puts:
         return Plan(_none, relied=relied)
     admit_all(view, puts)
@@ -159,7 +167,7 @@ def _touch(view: View, key: object, ttl: object, expected: int | None, options: 
     more = utf8_length(kept.note) + utf8_length(kept.owner.name) - utf8_length(old.note) - utf8_length(old.owner.name)
     entry = Entry(old.packed, old.size + more, old.reply_size, view.now, *kept)
     admit(view, 0, more)
-    return Plan(_revision, (Mutation(TOUCH, name, entry),), chosen.note or "", relied)
+    return Plan(_revision, ((TOUCH, name, entry),), chosen.note or "", relied)
 
 
 def delete(view: View, key: object, options: object = "") -> Plan[bool]:
@@ -168,7 +176,7 @@ def delete(view: View, key: object, options: object = "") -> Plan[bool]:
     name = key_of(view, key)
     if name not in view.entries.by_key:
         return Plan(_true)
-    return Plan(_true, (Mutation(DELETE, name, None),), note)
+    return Plan(_true, ((DELETE, name, None),), note)
 
 
 def delete_if(view: View, key: object, revision: object, options: object = "") -> Plan[bool]:
@@ -182,7 +190,7 @@ def delete_if(view: View, key: object, revision: object, options: object = "") -
         return Plan(_false, relied=relied)
     if not found:
         return Plan(_true, relied=relied)
-    return Plan(_true, (Mutation(DELETE, name, None),), note, relied)
+    return Plan(_true, ((DELETE, name, None),), note, relied)
 
 
 def delete_many(view: View, keys: object, options: object = "") -> Plan[int]:
@@ -209,7 +217,7 @@ def clear(view: View, options: object = "") -> Plan[bool]:
     note = delete_options(options).note or ""
     if not len(view.entries):
         return Plan(_true)
-    return Plan(_true, (Mutation(CLEAR, "", None),), note)
+    return Plan(_true, ((CLEAR, "", None),), note)
 
 
 def expire(view: View) -> Plan[int]:
@@ -225,4 +233,4 @@ def release(view: View, pid: int) -> Plan[int]:
 def _delete_all(view: View, names: list[str], note: str, kind: str = DELETE) -> Plan[int]:
     count = len(names)
     relied = {name: view.entries.revision(name) for name in names}
-    return Plan(lambda _revision: count, [Mutation(kind, name, None) for name in names], note, relied)
+    return Plan(lambda _revision: count, [(kind, name, None) for name in names], note, relied)

@@ -13,8 +13,8 @@ from supervisor_cache.core.entry import NEVER, NOBODY, STORE, Batch, Clock, Entr
 from supervisor_cache.core.keys import checked_key
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.core.options import NONE, Options
-from supervisor_cache.core.text import shown, utf8_length
-from supervisor_cache.core.values import member_growth
+from supervisor_cache.core.text import shown, utf8_length, xml_growth
+from supervisor_cache.core.values import MEMBER_MARKUP
 from supervisor_cache.errors import InvalidArgumentsError, LimitExceededError
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ def measured(view: View, key: str, value: object, terms: Terms) -> Entry:
     if as_json > limit:
         _check_growth(view, key, as_json)
     in_key = utf8_length(key)
-    size, in_reply = in_key + as_json, in_key + in_reply + member_growth(key)
+    size, in_reply = in_key + as_json, in_key + in_reply + MEMBER_MARKUP + xml_growth(key)
     if terms is NO_TERMS:
         return Entry(packed, size, in_reply, view.now)
     size += utf8_length(terms.note) + utf8_length(terms.owner.name)
@@ -188,7 +188,7 @@ def put(
         admit(view, 1, entry.size)
     elif entry.size > old.size:
         admit(view, 0, entry.size - old.size)
-    return Plan(answer, (Mutation(STORE, key, entry),), entry.note if note is None else note, relied)
+    return Plan(answer, ((STORE, key, entry),), entry.note if note is None else note, relied)
 
 
 def admit_all(view: View, puts: Sequence[Mutation]) -> None:

@@ -59,15 +59,15 @@ def publish(view: View, owner: Owner, publication: Publication) -> "Plan[int | N
     """
     prefix = f"{PREFIX}{owner.name}/"
     terms = Terms(owner=owner)
-    puts = []
+    puts: list[Mutation] = []
     for key, value in publication.store.items():
         name = _name(view, prefix, key)
-        puts.append(Mutation(STORE, name, measured(view, name, value, terms)))
-    stored = {put.key for put in puts}
+        puts.append((STORE, name, measured(view, name, value, terms)))
+    stored = {name for _, name, _ in puts}
     deleted = dict.fromkeys(_name(view, prefix, key) for key in publication.delete)
     if not stored.isdisjoint(deleted):
         raise InvalidArgumentsError("a key is to be stored and deleted at once")
-    gone = [Mutation(DELETE, name, None) for name in deleted if name in view.entries.by_key]
+    gone: list[Mutation] = [(DELETE, name, None) for name in deleted if name in view.entries.by_key]
     _check_share(view, prefix, puts, deleted)
     admit_all(view, [*puts, *gone])
     return Plan(lambda revision: revision if puts or gone else None, [*puts, *gone])
@@ -85,7 +85,7 @@ def _check_share(view: View, prefix: str, puts: list[Mutation], deleted: Mapping
     sizes = {
         name: entry.size for name in view.entries.keys(prefix) if (entry := view.entries.by_key.get(name)) is not None
     }
-    sizes.update({put.key: put.entry.size for put in puts if put.entry is not None})
+    sizes.update({name: entry.size for _, name, entry in puts if entry is not None})
     for name in deleted:
         sizes.pop(name, None)
     if len(sizes) > MAX_ENTRIES:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
-from supervisor_cache.core.text import misfit, shown, xml_growth, xml_text_size
+from supervisor_cache.core.text import misfit, shown, xml_text_size
 from supervisor_cache.errors import InvalidArgumentsError
 
 Value: TypeAlias = "str | bool | int | float | dt.datetime | list[Value] | dict[str, Value]"
@@ -27,7 +27,7 @@ _DOUBLE = len("<value><double></double></value>\n")
 _DATETIME = len("<value><dateTime.iso8601>20261103T12:00:00</dateTime.iso8601></value>\n")
 _ARRAY = len("<value><array><data>\n</data></array></value>\n")
 _STRUCT = len("<value><struct>\n</struct></value>\n")
-_MEMBER = len("<member>\n<name></name>\n</member>\n")
+MEMBER_MARKUP = len("<member>\n<name></name>\n</member>\n")
 
 
 class MisfitError(Exception):
@@ -55,11 +55,6 @@ def reply_size(value: object) -> int:
     except MisfitError as error:
         where = "".join(reversed(error.path))
         raise InvalidArgumentsError(f"value{where}: {error.reason}") from None
-
-
-def member_growth(name: str) -> int:
-    """Count the bytes that the member ``name`` of a struct adds to a reply, beside its value and its own in UTF-8."""
-    return _MEMBER + xml_growth(name)
 
 
 def _measure(value: object, depth: int) -> int:
@@ -131,7 +126,7 @@ def _measure_struct(value: "dict[object, object]", depth: int) -> int:
             bad = misfit(name)
             if bad is not None:
                 raise MisfitError(f"its name has {bad}, which cannot be stored")
-            size += _MEMBER + xml_text_size(name) + _measure(item, depth + 1)
+            size += MEMBER_MARKUP + xml_text_size(name) + _measure(item, depth + 1)
     except MisfitError as error:
         error.path.append(f"[{shown(str(name), 40)}]")
         raise

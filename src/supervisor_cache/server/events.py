@@ -115,7 +115,7 @@ class EventObserver:
 
     def _notifications(self, batch: Batch, first: int) -> Iterator[Step]:
         for seq, mutation in enumerate(batch.mutations, first):
-            make = _TYPES[mutation.kind]
+            make = _TYPES[mutation[0]]
             yield partial(events.notify, make(self._log, self._namespace, batch.revision, seq, mutation))
 
     def _look_for_listeners(self) -> None:

@@ -98,7 +98,7 @@ def _concerned(batch: Batch, waiters: list[Waiter]) -> list[Waiter]:
     if len(mutations) == 1:
         return [waiter for waiter in waiters if key.startswith(waiter.prefix)]
     # All keys that start with a prefix stand together, from where it would stand itself.
-    keys = sorted(mutation.key for mutation in mutations)
+    keys = sorted(key for _, key, _ in mutations)
     return [waiter for waiter in waiters if _starts_one(waiter.prefix, keys)]
 
 
