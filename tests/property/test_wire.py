@@ -6,6 +6,7 @@ import json
 import math
 import xmlrpc.client
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeAlias
 from xml.sax.saxutils import escape
 
