@@ -92,6 +92,9 @@ COMMANDS: list[tuple[list[str], str, dict[str, Any]]] = [
     (["store", "k", "a b"], "", {"k": "a b", "n": 1}),
     (["add", "new", "x"], "REVISION\n", {"k": "v", "n": 1, "new": "x"}),
     (["increment", "n", "41"], "42\n", {"k": "v", "n": 42}),
+    (["touch", "k", "1h"], "REVISION\n", BEFORE),
+    (["wait", "k"], "'v'\n", BEFORE),
+    (["history", "k"], r".+\tstore\tk\t.+\n", BEFORE),
     (["delete", "k"], "", {"n": 1}),
     (["clear"], "", {}),
 ]

@@ -27,7 +27,7 @@ from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
 from supervisor_cache.server.settings import Settings
 
-INCORRECT_PARAMETERS, BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED, WRONG_TYPE = 2, 3, 10, 201, 202
+INCORRECT_PARAMETERS, BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED, WRONG_TYPE, HISTORY_GONE = 2, 3, 10, 201, 202, 203
 REFUSALS = {BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED}
 MAX_KEY_BYTES = 24
 
