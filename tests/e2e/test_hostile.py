@@ -407,7 +407,9 @@ def _say_nothing_of_ours(supervisord: Supervisord) -> None:
 @pytest.fixture
 def clients(start: StartSupervisord) -> Iterator[list[Client]]:
     """One persistent connection to each server of one supervisord with a process."""
-    supervisord = start({"cache": {"max_entries": "60", "max_total_bytes": "400KB"}}, more=program("sleeper"))
+    # A history that is full soon: until then it grows, as it should.
+    options = {"max_entries": "60", "max_total_bytes": "400KB", "max_changes": "500"}
+    supervisord = start({"cache": options}, more=program("sleeper"))
     made = [Client(Server(supervisord, inet=True)), Client(Server(supervisord, inet=False))]
     yield made
     for client in made:
