@@ -4,14 +4,21 @@ from typing import TypeVar
 
 from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.cache import Cache, Operation
+from supervisor_cache.core.codec import to_json
 from supervisor_cache.core.entry import Batch, Owner
 from supervisor_cache.core.limits import Limits
+from supervisor_cache.core.values import Value
 from supervisor_cache.engines.memory import MemoryEngine
 from supervisor_cache.errors import InvalidArgumentsError
 
 T = TypeVar("T")
 
 START = 1_800_000_000.0
+
+
+def json_size(value: Value) -> int:
+    """Count the bytes of a value as compact JSON in UTF-8."""
+    return len(to_json(value).encode())
 
 
 class FakeClock:

@@ -8,3 +8,8 @@ class ProcessStates:
     STARTING: int
     RUNNING: int
     STOPPING: int
+    UNKNOWN: int
+    BACKOFF: int
+    EXITED: int
+    STOPPED: int
+    FATAL: int

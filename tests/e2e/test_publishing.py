@@ -259,3 +259,29 @@ def test_publish_prints_what_arrives(start: StartSupervisord, tmp_path: Path) ->
     }
     stats = supervisord.unix().cache.getStats()
     assert (stats["published"], stats["publications_dropped"]) == (31, 0)
+
+
+def test_nobody_publishes_to_a_section_that_was_taken_out(start: StartSupervisord) -> None:
+    printer = Printer(start)
+    printer.say(message('{"store": {"status": 1}}'))
+    printer.until_counted(1, 0)
+    section = printer.supervisord.sections.pop("cache")
+    printer.supervisord.reload()
+    printer.say(message('{"store": {"status": 2}}'))
+    printer.say("and more, for Supervisor keeps the end back")
+    printer.supervisord.sections["cache"] = section
+    printer.supervisord.reload()
+    assert printer.counts() == (1, 0)
+    assert [change["kind"] for change in changes(printer)] == ["store", "release"]
+
+
+def test_another_reason_is_said_after_a_reload(start: StartSupervisord) -> None:
+    printer = Printer(start, publish="other:*")
+    printer.say(message("{}"))
+    printer.until_counted(0, 1)
+    printer.supervisord.sections["cache"]["publish"] = "pub:*"
+    printer.supervisord.reload()
+    printer.say(message("{}"))
+    printer.until_counted(0, 2)
+    assert "publishes: option publish does not name it" in printer.supervisord.log
+    assert 'publishes: BAD_ARGUMENTS: a publication is an object with "store"' in printer.supervisord.log

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -237,3 +238,25 @@ def test_a_process_claims_a_marker_for_itself_from_its_shell(tmp_path: Path) -> 
         assert supervisord.unix().cache.getEntry("leader")["owner"] == "web:web"
         supervisord.unix().supervisor.stopProcess("web")
         assert supervisord.unix().cache.getKeys() == []
+
+
+def test_a_history_of_long_notes_is_listed_in_smaller_pages(owned: Supervisord, markers: Any) -> None:
+    for _ in range(450):
+        markers.store("k", 1, {"note": "&" * 1000})
+    status, output, complaint = run(owned, "cache_history", "k")
+    assert (status, complaint) == (0, "")
+    assert output.count("\t" + "&" * 1000 + "\n") == 450
+
+
+def test_a_command_that_is_interrupted_ends_without_a_word(owned: Supervisord, markers: Any) -> None:
+    assert markers.getKeys() == []
+    waiter = Waiter(owned, "k")
+    waiter.process.send_signal(signal.SIGINT)
+    assert waiter.ended() == (130, "", "")
+
+
+def test_help_is_there_behind_each_command(owned: Supervisord, markers: Any) -> None:
+    assert markers.getKeys() == []
+    status, output, complaint = run(owned, "cache_wait", "--help")
+    assert (status, complaint) == (0, "")
+    assert output.startswith("cache_wait [--value VALUE] [--timeout TIME] [--absent] [--changed]")

@@ -1,10 +1,13 @@
 """Clients that learn of changes: `wait` and `getChanges`, on a real supervisord."""
 
 import contextlib
+import os
+import signal
 import threading
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from xmlrpc.client import Fault
 
@@ -503,3 +506,33 @@ def test_without_history_wait_still_wakes(start: StartSupervisord) -> None:
     assert call.answer() == {"changed": True, "revision": str(int(since) + 2)}
     with pytest.raises(Fault, match="HISTORY_GONE"):
         cache.getChanges(since)
+
+
+def test_a_waiter_misses_nothing_while_supervisord_itself_is_held_up(start: StartSupervisord) -> None:
+    supervisord = start()
+    cache = supervisord.unix().cache
+    seen = cache.getRevision()
+    with ThreadPoolExecutor(3) as pool:
+        waiting = pool.submit(supervisord.unix().cache.wait, seen, 60, "b/")
+        until(lambda: cache.getStats()["watchers"] == 1, "it waits")
+        os.kill(supervisord.pid, signal.SIGSTOP)
+        # Both are there when it goes on, and the first of them counts those who wait.
+        counted = pool.submit(supervisord.unix().cache.getStats)
+        stored = pool.submit(supervisord.unix().cache.store, "b/1", 1)
+        time.sleep(3.5)
+        os.kill(supervisord.pid, signal.SIGCONT)
+        assert stored.result(30) is True
+        assert counted.result(30)["namespace"] == "cache"
+        answer = waiting.result(20)
+    assert answer == {"changed": True, "revision": supervisord.unix().cache.getRevision()}
+
+
+def test_what_the_revision_of_an_answer_includes_is_told(start: StartSupervisord) -> None:
+    supervisord = start()
+    cache = supervisord.unix().cache
+    for number in range(8):
+        cache.store("k", number, {"ttl": 0.012 + number / 500})
+        seen = cache.getRevision()
+        answer = cache.wait(seen, 0.02, "k")
+        told = cache.getChanges(seen, "k")
+        assert answer["changed"] or not [one for one in told if int(one["revision"]) <= int(answer["revision"])]

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from supervisor_cache.core import operations
-from supervisor_cache.core.codec import json_size
 from supervisor_cache.core.entry import NEVER, Owner
 from supervisor_cache.core.history import Change
 from supervisor_cache.core.limits import Limits
@@ -25,7 +24,7 @@ from supervisor_cache.errors import (
     NoSuchKeyError,
     WrongTypeError,
 )
-from tests.model import Bench
+from tests.model import Bench, json_size
 
 LIMITS = Limits(max_entries=6, max_key_bytes=8, max_value_bytes=40, max_total_bytes=1000, max_changes=20)
 LOWER = Limits(max_entries=4, max_key_bytes=3, max_value_bytes=20, max_total_bytes=60, max_changes=5)
@@ -81,7 +80,7 @@ class Machine(RuleBasedStateMachine):
         self.model: dict[str, Stored] = {}
         self.revision = self.bench.cache.revision
         self.changes: list[tuple[int, str, str, str]] = []
-        self.replayed: dict[str, Any] = {}
+        self.replayed: dict[str, int] = {}
         self.seen = str(self.revision)
         self.pid = 100
         for process in PROCESSES:
@@ -479,7 +478,7 @@ class Machine(RuleBasedStateMachine):
         assert cache.history.size <= max(0, self.limits.max_total_bytes - cache.size)
 
     @invariant()
-    def a_follower_of_the_changes_knows_the_same_keys(self) -> None:
+    def a_follower_of_the_changes_knows_the_same_entries(self) -> None:
         """By `getChanges` from where it was; by a copy of everything where that has gone."""
         cache = self.bench.cache
         newest = str(cache.revision)
@@ -487,15 +486,15 @@ class Machine(RuleBasedStateMachine):
             for change in cache.changes(self.seen):
                 self.follow(change)
         except HistoryGoneError:
-            self.replayed = dict.fromkeys(cache.keys())
+            self.replayed = {key: entry.revision for key, entry in cache.entries()}
         self.seen = newest
-        assert self.replayed.keys() == self.model.keys()
+        assert self.replayed == {key: one.revision for key, one in self.model.items()}
 
     def follow(self, change: Change) -> None:
         if change.kind == "clear":
             self.replayed.clear()
         elif change.kind in {"store", "touch"}:
-            self.replayed[change.key] = None
+            self.replayed[change.key] = change.revision
         else:
             del self.replayed[change.key]
 

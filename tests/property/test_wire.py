@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from supervisor.http import NOT_DONE_YET
 from supervisor.xmlrpc import RPCError, supervisor_xmlrpc_handler, traverse, xmlrpc_marshal
 
-from supervisor_cache.core.codec import from_json, json_size, pack, to_ascii_json, to_json, unpack
+from supervisor_cache.core.codec import from_json, pack, to_ascii_json, to_json, unpack
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.core.text import xml_text_size
 from supervisor_cache.core.values import DATETIME_NAME, MAX_DEPTH, MAX_INT, MEMBER_MARKUP, MIN_INT, Value, reply_size
@@ -26,6 +26,7 @@ from supervisor_cache.server.log import Log
 from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
 from supervisor_cache.server.settings import Settings
+from tests.model import json_size
 
 INCORRECT_PARAMETERS, BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED, WRONG_TYPE, HISTORY_GONE = 2, 3, 10, 201, 202, 203
 REFUSALS = {BAD_ARGUMENTS, BAD_NAME, LIMIT_EXCEEDED}

@@ -56,12 +56,13 @@ def publish(store: Mapping[str, Any] | None = None, *, delete: Iterable[str] = (
         to say.
 
     Raises:
-        InvalidArgumentsError: A value cannot be stored.
+        InvalidArgumentsError: A value cannot be stored, or an argument is of another kind.
+        InvalidKeyError: A key can be none, or has a segment that is empty, ``.`` or ``..``.
         LimitExceededError: It takes more than 4096 bytes: publish less at once.
         OSError: Standard output cannot be written to.
     """
-    deleted = list(delete)
-    text = message(namespace, store or {}, deleted)
+    deleted = delete if isinstance(delete, str) else list(delete)
+    text = message(namespace, {} if store is None else store, deleted)
     room = MAX_BYTES - len(_BEGIN) - len(_END)
     if len(text) > room:
         raise LimitExceededError(f"the publication has {len(text)} bytes; at most {room} are allowed")

@@ -3,6 +3,7 @@
 A write is planned, committed by the engine, applied to the entries in memory, and then shown to the observers.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -87,6 +88,8 @@ class Cache:
         self._entries = Entries()
         self._view = View(self._entries, limits, clock, find_owner)
         self._expiring = False
+        self._telling = False
+        self._untold: deque[Batch] = deque()
 
     @property
     def limits(self) -> Limits:
@@ -273,23 +276,27 @@ class Cache:
                 outcome = pending.result()
                 if isinstance(outcome, int):
                     self._apply(plan, outcome)
-                    answer.resolve(plan.answer(outcome))
-                elif isinstance(outcome, Refused):
-                    self.counters.refused += 1
-                    answer.reject(outcome.error)
-                else:
-                    answer.follow(again)
             except Exception as error:  # noqa: BLE001 - or the caller would wait without end
                 self._report(error)
                 answer.reject(CacheError("internal error; supervisord's log has it"))
+                return
+            if isinstance(outcome, int):
+                answer.resolve(plan.answer(outcome))
+            elif isinstance(outcome, Refused):
+                self.counters.refused += 1
+                answer.reject(outcome.error)
+            else:
+                answer.follow(again)
 
         pending.when_done(settle)
         return answer
 
     def release(self, owner: Owner) -> None:
         """Take away what ends with ``owner``, which has ended."""
-        if self._entries.owned_by(owner.pid):
-            self.write(operations.release, owner.name, owner.pid)
+        while self._entries.owned_by(owner.pid):
+            released = self.write(operations.release, owner.name, owner.pid)
+            if isinstance(released, Answer):
+                return
 
     def owners(self) -> set[Owner]:
         """Answer every owner of an entry."""
@@ -300,17 +307,25 @@ class Cache:
         self._expire()
 
     def _expire(self) -> None:
-        if self._entries.next_deadline == NEVER or self._expiring:
-            return
-        if self._entries.next_deadline <= self._clock.elapsed():
-            self._expiring = True
-            gone: Answer[int] = Answer()
-            gone.when_done(lambda: self._expired(gone))
-            gone.follow(lambda: self.write(operations.expire, ""))
+        """Take away what has ended, before anybody reads or writes."""
+        while self._entries.next_deadline <= self._clock.elapsed() and not self._expiring:
+            self._expire_some()
 
-    def _expired(self, gone: Answer[int]) -> None:
+    def _expire_some(self) -> None:
+        self._expiring = True
+        try:
+            gone = self.write(operations.expire, "")
+        except BaseException:
+            self._expiring = False
+            raise
+        if isinstance(gone, Answer):
+            gone.when_done(lambda: self._expired(gone.result()))
+        else:
+            self._expired(gone)
+
+    def _expired(self, count: int) -> None:
         self._expiring = False
-        self.counters.expired += gone.result()
+        self.counters.expired += count
 
     def _apply(self, batch: Batch, revision: int) -> None:
         batch.revision = revision
@@ -319,11 +334,23 @@ class Cache:
         limits = self._view.limits
         self.history.append(batch, limits.max_changes, limits.max_total_bytes - entries.size)
         self.counters.writes += 1
-        for observer in self.observers:
-            try:
-                observer(batch)
-            except Exception as error:  # noqa: BLE001 - the write stands whatever an observer does
-                self._report(error)
+        self._untold.append(batch)
+        if not self._telling:
+            self._tell()
+
+    def _tell(self) -> None:
+        # One observer may write: the others still hear of one commit after the other.
+        self._telling = True
+        try:
+            while self._untold:
+                batch = self._untold.popleft()
+                for observer in self.observers:
+                    try:
+                        observer(batch)
+                    except Exception as error:  # noqa: BLE001 - the write stands whatever an observer does
+                        self._report(error)
+        finally:
+            self._telling = False
 
 
 _PAGE = "page with prefix, after and limit"

@@ -94,11 +94,6 @@ def _datetimes(names: dict[str, Any]) -> Any:
     return _datetime(names[DATETIME_NAME]) if len(names) == 1 and DATETIME_NAME in names else names
 
 
-def json_size(value: Value) -> int:
-    """Count the bytes of a value as compact JSON in UTF-8."""
-    return utf8_length(_encode(value))
-
-
 def from_json(text: str) -> Value:
     """Read a value from JSON.
 

@@ -39,5 +39,6 @@ class Engine(Protocol):
     def commit(self, batch: Batch) -> Outcome | Answer[Outcome]:
         """Commit ``batch``; answer what came of it, or where that is told later, in supervisord's own thread.
 
-        Raises nothing: what goes wrong is told as `Refused`.
+        Raises nothing: what goes wrong is told as `Refused`. A batch of nothing but ``expire`` or ``release`` is never
+        refused: what has ended has ended, whether it can be written down now or later.
         """

@@ -9,10 +9,10 @@ from typing import NamedTuple, TypeAlias
 
 from supervisor_cache.core.entry import CLEAR, Batch
 from supervisor_cache.core.limits import MAX_REPLY_BYTES, MAX_REPLY_ENTRIES
-from supervisor_cache.core.text import xml_text_size
+from supervisor_cache.core.text import utf8_length, xml_text_size
 from supervisor_cache.errors import HistoryGoneError, LimitExceededError
 
-# What a change counts for beside the characters of its key, and a commit beside those of its note.
+# Bytes that a change counts for beside its key, and a commit beside its note.
 _CHANGE_BYTES = 16
 _COMMIT_BYTES = 64
 # Bytes that a change takes in a reply at most, beside key, note and via.
@@ -62,11 +62,11 @@ class History:
     def append(self, batch: Batch, max_changes: int, max_bytes: int) -> None:
         """Keep what ``batch`` changed, then no more than ``max_changes`` and ``max_bytes``."""
         note, mutations = batch.note, batch.mutations
-        size = _COMMIT_BYTES + len(note)
+        size = _COMMIT_BYTES + utf8_length(note)
         changes = []
         for kind, key, _ in mutations:
             changes.append((kind, key))
-            size += _CHANGE_BYTES + len(key)
+            size += _CHANGE_BYTES + utf8_length(key)
         if len(changes) > 1 and not _fits(note, batch.via, changes):
             # No reply could hold it, and half a commit must not be told.
             self._records.clear()

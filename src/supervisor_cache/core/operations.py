@@ -36,6 +36,9 @@ from supervisor_cache.core.text import shown, utf8_length
 from supervisor_cache.core.values import MAX_INT, MIN_INT
 from supervisor_cache.errors import InvalidArgumentsError, LimitExceededError, WrongTypeError
 
+# What ends by itself goes in revisions that a reply of `getChanges` can hold: a larger one would reset the history.
+_AT_ONCE = 500
+
 
 def _true(_revision: int) -> bool:
     return True
@@ -221,13 +224,13 @@ def clear(view: View, options: object = "") -> Plan[bool]:
 
 
 def expire(view: View) -> Plan[int]:
-    """Take away the entries whose end has come. Answers how many there were."""
-    return _delete_all(view, view.entries.due(view.clock.elapsed()), "", EXPIRE)
+    """Take away the entries whose end has come, `_AT_ONCE` at most. Answers how many there were."""
+    return _delete_all(view, view.entries.due(view.clock.elapsed())[:_AT_ONCE], "", EXPIRE)
 
 
 def release(view: View, pid: int) -> Plan[int]:
-    """Take away the entries that end with the process ``pid``. Answers how many there were."""
-    return _delete_all(view, view.entries.owned_by(pid), "", RELEASE)
+    """Take away the entries that end with the process ``pid``, `_AT_ONCE` at most. Answers how many there were."""
+    return _delete_all(view, view.entries.owned_by(pid)[:_AT_ONCE], "", RELEASE)
 
 
 def _delete_all(view: View, names: list[str], note: str, kind: str = DELETE) -> Plan[int]:

@@ -196,7 +196,7 @@ def admit_all(view: View, puts: Sequence[Mutation]) -> None:
     more_entries = more_bytes = 0
     for _, key, entry in puts:
         old = view.entries.by_key.get(key)
-        more_entries += old is None
+        more_entries += (entry is not None) - (old is not None)
         more_bytes += (0 if entry is None else entry.size) - (0 if old is None else old.size)
     admit(view, more_entries, more_bytes)
 

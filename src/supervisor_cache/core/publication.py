@@ -1,13 +1,14 @@
 """What a process publishes about itself: one message, and what it may change."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from supervisor_cache.core.codec import from_json, to_json
+from supervisor_cache.core.codec import from_json, to_ascii_json
 from supervisor_cache.core.entry import DELETE, STORE, Mutation, Owner
+from supervisor_cache.core.keys import MAX_KEY_BYTES, checked_key
 from supervisor_cache.core.plan import Plan, Terms, View, admit_all, key_of, measured
 from supervisor_cache.core.text import shown
+from supervisor_cache.core.values import check_value
 from supervisor_cache.errors import InvalidArgumentsError, InvalidKeyError, LimitExceededError
 
 PREFIX = "process/"
@@ -74,11 +75,15 @@ def publish(view: View, owner: Owner, publication: Publication) -> "Plan[int | N
 
 
 def _name(view: View, prefix: str, key: object) -> str:
+    return key_of(view, prefix + _check_relative(key))
+
+
+def _check_relative(key: object) -> str:
     if not isinstance(key, str):
         raise InvalidKeyError("a key must be a string")
     if any(segment in {"", ".", ".."} for segment in key.split("/")):
         raise InvalidKeyError(f"key {shown(key)} has a segment that is empty, . or ..")
-    return key_of(view, prefix + key)
+    return checked_key(key, MAX_KEY_BYTES)
 
 
 def _check_share(view: View, prefix: str, puts: list[Mutation], deleted: Mapping[str, None]) -> None:
@@ -94,14 +99,23 @@ def _check_share(view: View, prefix: str, puts: list[Mutation], deleted: Mapping
         raise LimitExceededError(f"the process would have {sum(sizes.values())} bytes; at most {MAX_BYTES} are allowed")
 
 
-def message(namespace: str, store: Mapping[str, Any], delete: list[str]) -> str:
+def message(namespace: str, store: Mapping[str, Any], delete: Iterable[str]) -> str:
     """Write a message, as ASCII in which the marks of Supervisor cannot occur.
 
     Raises:
-        InvalidArgumentsError: A value cannot be stored.
+        InvalidArgumentsError: A value cannot be stored, or an argument is of another kind.
+        InvalidKeyError: A key can be none.
     """
+    if not isinstance(store, Mapping):
+        raise InvalidArgumentsError("store must be a mapping")
+    if isinstance(delete, str):
+        raise InvalidArgumentsError("delete must be several keys, not one string")
     body: dict[str, Any] = {"store": dict(store)} if store else {}
-    if delete:
-        body["delete"] = delete
-    from_json(to_json(body))  # what is refused there would be dropped without a word to this process
-    return f"{namespace} {json.dumps(json.loads(to_json(body)))}".replace("<", "\\u003c")
+    keys = list(delete)
+    if keys:
+        body["delete"] = keys
+    # What the other side would refuse, it would drop without a word to this process.
+    check_value(body)
+    for key in [*store, *keys]:
+        _check_relative(key)
+    return f"{namespace} {to_ascii_json(body)}".replace("<", "\\u003c")

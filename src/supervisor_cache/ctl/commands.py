@@ -10,7 +10,7 @@ from supervisor.supervisorctl import Controller, ControllerPluginBase
 
 from supervisor_cache.ctl.arguments import UsageError, take_apart
 from supervisor_cache.ctl.output import UnshowableError, complain, say_on_stderr, write
-from supervisor_cache.ctl.session import REFUSED, USAGE, FailureError, Session
+from supervisor_cache.ctl.session import INTERRUPTED, REFUSED, USAGE, FailureError, Session
 from supervisor_cache.ctl.verbs import Verb
 from supervisor_cache.errors import CacheError
 
@@ -32,13 +32,26 @@ class Commands(ControllerPluginBase):
 
     def run(self, verb: Verb, command: str, line: str) -> None:
         """Run ``verb`` as it was typed, and leave the exit status where supervisorctl looks for it."""
+        try:
+            self._run(verb, command, line)
+        except KeyboardInterrupt:
+            # At the prompt, supervisorctl's own affair.
+            if self.ctl.options.interactive:
+                raise
+            self.ctl.exitstatus = INTERRUPTED
+
+    def _run(self, verb: Verb, command: str, line: str) -> None:
         about = command
         try:
-            words = take_apart(verb.usage, self._typed(command, line))
+            typed = self._typed(command, line)
+            if typed == ["--help"]:
+                self.say(f"{verb.usage.line(command)}\t{verb.help}")
+                return
+            words = take_apart(verb.usage, typed)
             about = (words.arguments or [""])[0] or command
             # Connects anew for each command: a login at the prompt changes the password.
             connect = partial(self.ctl.get_server_proxy, self.namespace)
-            verb.run(Session(connect, self.namespace, self.ctl.options.serverurl), words, self._say)
+            verb.run(Session(connect, self.namespace, self.ctl.options.serverurl), words, self.say)
         except UsageError as error:
             self._fail(USAGE, command, str(error))
             say_on_stderr(f"usage: {verb.usage.line(command)}")
@@ -69,7 +82,8 @@ class Commands(ControllerPluginBase):
         except ValueError as error:
             raise UsageError(str(error)) from None
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Show a line of the answer."""
         write(self.ctl.stdout, text)
 
     def _fail(self, status: int, subject: str, reason: str) -> None:

@@ -10,13 +10,14 @@ from xmlrpc.client import Fault, ProtocolError, ResponseError
 
 from supervisor.xmlrpc import Faults
 
-from supervisor_cache.errors import InvalidArgumentsError, InvalidKeyError, LimitExceededError
+from supervisor_cache.errors import HistoryGoneError, InvalidArgumentsError, InvalidKeyError, LimitExceededError
 
 NO = 1
 USAGE = 2
 REFUSED = 3
 UNREACHABLE = 4
 NO_SOCKET = 7
+INTERRUPTED = 130
 
 UNAUTHORIZED = 401
 MISSING = "no such key"
@@ -39,14 +40,14 @@ class FailureError(Exception):
         reason: Why, in a few words.
         missing: Whether it is that there is no such key.
         too_large: Whether it is that the reply would be too large.
+        gone: Whether it is that changes are not known any more.
     """
 
-    def __init__(
-        self, status: int, reason: str, subject: str = "", *, missing: bool = False, too_large: bool = False
-    ) -> None:
+    def __init__(self, status: int, reason: str, subject: str = "", *, missing: bool = False, code: int = 0) -> None:
         super().__init__(reason)
         self.missing = missing
-        self.too_large = too_large
+        self.too_large = code == LimitExceededError.code
+        self.gone = code == HistoryGoneError.code
         self.status = status
         self.reason = reason
         self.subject = subject
@@ -115,13 +116,28 @@ class Session:
         return FailureError(REFUSED, f"unreadable reply: {error}", self._url)
 
     def changes(self, prefix: str) -> list[dict[str, Any]]:
-        """List the changes that are known, in pages."""
+        """List the changes up to now that are known, in pages."""
+        stats = self.call("getStats")
+        since, newest = stats["history"]["since"], int(stats["revision"])
         found: list[dict[str, Any]] = []
-        since = self.call("getStats")["history"]["since"]
-        while page := self.call("getChanges", since, prefix, _PAGE):
+        size = _PAGE
+        while int(since) < newest:
+            try:
+                page = self.call("getChanges", since, prefix, size)
+            except FailureError as failure:
+                if failure.too_large and size > 1:
+                    size //= 2
+                    continue
+                if not failure.gone:
+                    raise
+                # The oldest were dropped in the meantime.
+                found, since = [], self.call("getStats")["history"]["since"]
+                continue
+            if not page:
+                break
             found += page
             since = page[-1]["revision"]
-        return found
+        return [change for change in found if int(change["revision"]) <= newest]
 
     def wait(
         self, key: str, holds: Callable[[dict[str, Any] | None], bool], timeout: float
@@ -212,4 +228,4 @@ class Session:
             return FailureError(
                 REFUSED, f"{self.namespace}.{method} does not take this: an older release", self.namespace
             )
-        return FailureError(REFUSED, text, too_large=fault.faultCode == LimitExceededError.code)
+        return FailureError(REFUSED, text, code=fault.faultCode)

@@ -230,7 +230,7 @@ def _wait(session: Session, words: Words, say: Say) -> None:
     wanted = words.flags & {"absent", "changed"} | words.values.keys() & {"value"}
     if len(wanted) > 1:
         raise UsageError("--value, --absent and --changed exclude each other")
-    first: list[Any] = []
+    first: Any = ...
 
     def holds(entry: dict[str, Any] | None) -> bool:
         if "absent" in wanted:
@@ -238,9 +238,10 @@ def _wait(session: Session, words: Words, say: Say) -> None:
         if "value" in wanted:
             return entry is not None and bare(entry["value"]) == words.values["value"]
         if "changed" in wanted:
+            nonlocal first
             revision = None if entry is None else entry["revision"]
-            first.append(revision)
-            return bool(revision != first[0])
+            first = revision if first is ... else first
+            return bool(revision != first)
         return entry is not None
 
     timeout = seconds(words.values["timeout"], "--timeout") if "timeout" in words.values else math.inf

@@ -1,5 +1,6 @@
 """Work that one call may cause by the thousand, done in slices so that nobody waits for all of it."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -26,15 +27,15 @@ class Backlog:
         self.wake: Callable[[], None] = lambda: None
         self._log = log
         self._steps: deque[Step] = deque()
+        self._busy = False
 
     def run(self, steps: Iterable[Step]) -> None:
         """Take ``steps``, and do the first of them if nothing is left from before."""
-        idle = not self._steps
+        idle = not self._steps and not self._busy
         # All of them first: a step may bring more, which must not get in front.
         self._steps.extend(steps)
         if idle:
-            for _ in range(min(_SLICE, len(self._steps))):
-                self._do(self._steps.popleft())
+            self._do(_SLICE, math.inf)
         if self._steps:
             self.wake()
         dropped = len(self._steps) - _MOST
@@ -45,18 +46,21 @@ class Backlog:
 
     def do_slice(self) -> None:
         """Do some of what is left; to be called in each round of the loop."""
-        if not self._steps:
-            return
-        end = time.monotonic() + _SLICE_SECONDS
-        while self._steps and time.monotonic() < end:
-            self._do(self._steps.popleft())
         if self._steps:
-            self.wake()
+            self._do(_MOST, time.monotonic() + _SLICE_SECONDS)
+            if self._steps:
+                self.wake()
 
     def do_all(self) -> None:
         """Do all that is left."""
-        while self._steps:
-            self._do(self._steps.popleft())
+        self._do(_MOST, math.inf)
 
-    def _do(self, step: Step) -> None:
-        contain(self._log, "telling of a change", None, step)
+    def _do(self, most: int, end: float) -> None:
+        self._busy = True
+        try:
+            for _ in range(most):
+                if not self._steps or (end != math.inf and time.monotonic() >= end):
+                    return
+                contain(self._log, "telling of a change", None, self._steps.popleft())
+        finally:
+            self._busy = False

@@ -41,10 +41,12 @@ class Log:
         if self._logger is not None:
             self._logger.critical(_PREFIX + text)
 
-    def repeated(self, problem: str, text: str) -> None:
-        """Say ``text`` as a warning; at most once a minute for each ``problem``."""
-        if self._is_new(problem):
+    def repeated(self, problem: str, text: str) -> bool:
+        """Say ``text`` as a warning, at most once a minute for each ``problem``; answer whether it was said."""
+        is_new = self._is_new(problem)
+        if is_new:
             self.warning(text)
+        return is_new
 
     def failure(self, callback: str, error: BaseException) -> None:
         """Say that ``callback`` raised ``error``, with the traceback; at most once a minute for each callback."""

@@ -43,9 +43,10 @@ class LoopHook:
 
     def wake(self) -> None:
         """Have the next round come at once, from whatever thread."""
-        # A pipe that is full wakes just as well, and one that is closed has no round to come.
-        with contextlib.suppress(OSError):
-            os.write(self._far_end, b"\0")
+        # A pipe that is full wakes just as well. One that is closed has no round to come, and its number is another's.
+        if self._far_end >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._far_end, b"\0")
 
     def readable(self) -> bool:
         """Do what is due in this round of the loop."""
@@ -71,8 +72,10 @@ class LoopHook:
         """Leave the loop."""
         if self._socket_map.pop(self._descriptor, None) is self:
             contain(self._log, "the loop hook's close", None, self._on_close)
-            os.close(self._descriptor)
-            os.close(self._far_end)
+            descriptors = self._descriptor, self._far_end
+            self._descriptor = self._far_end = -1
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def wake_deferred(socket_map: dict[int, Any]) -> None:

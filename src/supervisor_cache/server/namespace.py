@@ -15,7 +15,7 @@ from supervisor_cache.errors import InvalidArgumentsError, UnavailableError
 from supervisor_cache.server.backlog import Backlog, Step
 from supervisor_cache.server.clock import HostClock
 from supervisor_cache.server.events import EventObserver
-from supervisor_cache.server.log import Log
+from supervisor_cache.server.log import Log, contain
 from supervisor_cache.server.owners import Processes
 from supervisor_cache.server.settings import Settings
 from supervisor_cache.server.waiting import Waiting
@@ -146,7 +146,7 @@ class Namespace:
 
     def tidy(self) -> None:
         """Do what is due between calls."""
-        self.cache.tidy()
+        contain(self._log, "what is due in a namespace", None, self.cache.tidy)
 
     def release_all(self) -> None:
         """Take away what ends with a process: none has been started yet."""

@@ -15,8 +15,9 @@ from supervisor_cache.server.log import Log, contain
 
 # In these a process may take on what ends with it.
 _TAKING = frozenset({ProcessStates.STARTING, ProcessStates.RUNNING})
-# In these its pid is still its own: one that is being stopped may be finishing its work.
-_ALIVE = frozenset({*_TAKING, ProcessStates.STOPPING})
+# In these its pid is still its own: one that is being stopped may be finishing its work, and one that could not be
+# signalled, which makes it UNKNOWN, goes on.
+_ALIVE = frozenset({*_TAKING, ProcessStates.STOPPING, ProcessStates.UNKNOWN})
 
 
 def full_name(process: Subprocess) -> str:

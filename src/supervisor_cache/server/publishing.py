@@ -129,7 +129,8 @@ class Publishing:
         namespace, process, pid, body = message
         owner = Owner(full_name(process), pid)
         if not is_alive(process, pid):
-            namespace.publications_dropped += 1
+            self._drop(namespace, owner, "the process has ended")
+            self._complained.discard(owner)
             return
 
         def write() -> int | Answer[int | None] | None:
@@ -150,13 +151,12 @@ class Publishing:
 
     def _drop(self, namespace: Namespace, owner: Owner, reason: str) -> None:
         namespace.publications_dropped += 1
-        if owner not in self._complained:
+        if owner in self._complained:
+            return
+        # A process that is restarted again and again is another one each time.
+        complaint = f"{namespace.name}: dropped what {shown(owner.name)} publishes: {reason}"
+        if self._log.repeated(complaint, f"{complaint} (pid {owner.pid})"):
             self._complained.add(owner)
-            # A process that is restarted again and again is another one each time.
-            self._log.repeated(
-                f"publishing of {shown(owner.name)}",
-                f"{namespace.name}: dropped what {shown(owner.name)} (pid {owner.pid}) publishes: {reason}",
-            )
 
 
 def _is_named(namespace: Namespace, process: str) -> bool:

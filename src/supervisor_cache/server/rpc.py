@@ -326,9 +326,8 @@ class CacheNamespaceRPCInterface:
 
     def _wait(self, since: object, timeout: object, prefix: object) -> Any:
         after, seconds, start = checked_revision(since), checked_timeout(timeout), checked_prefix(prefix)
-        changed = self._cache.changed_since(after, start)
-        if changed or not seconds:
-            return self._waited(changed)
+        if not seconds or self._cache.changed_since(after, start):
+            return self._waited(after, start)
         waiting = self._namespace.waiting
         limit = self._namespace.settings.max_watchers
         waiter = waiting.add(start, self._server, self._host.wake_deferred, limit)
@@ -341,14 +340,16 @@ class CacheNamespaceRPCInterface:
                     return NOT_DONE_YET
                 waiting.remove(waiter)
                 self._check()
-                return self._waited(waiter.changed)
+                return self._waited(after, start)
             except Exception as error:
                 raise self._fault(error) from None
 
         return _deferred(poll)
 
-    def _waited(self, changed: bool) -> Struct:  # noqa: FBT001 - what the answer says
-        return {"changed": changed, "revision": str(self._cache.revision)}
+    def _waited(self, after: int, prefix: str) -> Struct:
+        # In this order: to ask for the revision can make entries expire, and what it includes must not go untold.
+        revision = str(self._cache.revision)
+        return {"changed": self._cache.changed_since(after, prefix), "revision": revision}
 
     def _check(self) -> None:
         if self._host.shutting_down():

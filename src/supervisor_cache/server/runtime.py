@@ -119,7 +119,6 @@ class Generation:
         self._namespaces = namespaces
         self._on_closed = on_closed
         self._calls = 0
-        self._publishing = Publishing(namespaces, log)
         self._live: list[Namespace] = []
         self._sections = {
             name: given for name, made_by, given in self._options.rpcinterface_factories if made_by is factory
@@ -130,6 +129,7 @@ class Generation:
             line = f"no [rpcinterface:x] section names {factory.__module__}:{factory.__name__} itself"
             self._refuse_to_start([line])
         self._configure()
+        self._publishing = Publishing({name: namespaces[name] for name in self._sections}, log)
         events.subscribe(events.SupervisorRunningEvent, self._on_running)
 
     def interface(self) -> CacheNamespaceRPCInterface:
@@ -195,7 +195,7 @@ class Generation:
 
     def _on_process_end(self, owner: Owner) -> None:
         for namespace in self._live:
-            namespace.cache.release(owner)
+            contain(self._log, "the release of what a process owned", None, namespace.cache.release, owner)
         self._publishing.forget(owner)
 
     def _close(self) -> None:
@@ -203,21 +203,22 @@ class Generation:
             namespace.waiting.clear()
         self._publishing.clear()
         self._backlog.do_all()
+        self._backlog.wake = _nothing
         self._on_closed()
 
     def _enter_the_loop(self) -> None:
-        self._live = list(self._namespaces.values())
-        processes = Processes(self.supervisord)
-        for namespace in self._live:
-            namespace.processes = processes
-            namespace.release_all()
-        processes.on_end(self._log, self._on_process_end)
-        self._publishing.subscribe(processes.all())
         for config, server in self._options.httpservers:
             server.install_handler(RequestGuard(self._policy(config), self._log))
         _, server = self._options.httpservers[0]
         hook = LoopHook(server, self._options.get_socket_map(), self._log, self._on_round, self._close)
         self._backlog.wake = hook.wake
+        self._live = list(self._namespaces.values())
+        processes = Processes(self.supervisord)
+        processes.on_end(self._log, self._on_process_end)
+        self._publishing.subscribe(processes.all())
+        for namespace in self._live:
+            namespace.processes = processes
+            contain(self._log, "the release of what processes owned", None, namespace.release_all)
 
     def _policy(self, config: dict[str, Any]) -> Policy:
         settings = [self._namespaces[name].settings for name in self._sections]
@@ -228,6 +229,10 @@ class Generation:
             guarded_paths=tuple(f"/{name}/" for name in self._sections),
             open_inet=config["family"] == socket.AF_INET and not config["username"],
         )
+
+
+def _nothing() -> None:
+    """There is no loop to wake."""
 
 
 RUNTIME = Runtime()

@@ -60,9 +60,11 @@ class Waiting:
         return waiter
 
     def look(self, waiter: Waiter) -> float:
-        """Note that the client is there, and answer the time on the monotonic clock."""
+        """Note that the client is there, and answer the time on the monotonic clock.
+
+        One that had been taken for gone, since supervisord itself was held up, is taken on again.
+        """
         waiter.seen = now = self._clock()
-        # It had been taken for gone if supervisord itself was held up.
         self._waiters[waiter] = None
         return now
 

@@ -1,0 +1,151 @@
+"""What is told stays in order, and goes where it should, at the moments at which it might not."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from supervisor import events
+from supervisor.states import ProcessStates
+
+from supervisor_cache.core import operations, publication
+from supervisor_cache.core.entry import Batch, Owner
+from supervisor_cache.core.limits import Limits
+from supervisor_cache.core.publication import Publication
+from supervisor_cache.errors import InvalidArgumentsError, InvalidKeyError, LimitExceededError
+from supervisor_cache.server.backlog import Backlog
+from supervisor_cache.server.log import Log
+from supervisor_cache.server.loop import LoopHook
+from supervisor_cache.server.owners import Processes
+from tests.model import Bench
+
+
+def test_a_write_by_an_observer_is_told_to_the_others_after_the_one_that_it_follows() -> None:
+    bench = Bench()
+    heard: list[tuple[str, int]] = []
+
+    def writer(batch: Batch) -> None:
+        heard.append(("writer", batch.revision))
+        if batch.mutations[0][1] == "first":
+            bench.write(operations.store, "second", 1)
+
+    bench.cache.observers = [writer, lambda batch: heard.append(("reader", batch.revision))]
+    bench.write(operations.store, "first", 1)
+    first = bench.cache.entry("first").revision
+    assert heard == [("writer", first), ("reader", first), ("writer", first + 1), ("reader", first + 1)]
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_step_that_brings_more_as_the_last_one_does_not_get_in_front_of_who_hears_it_next(before: int) -> None:
+    backlog = Backlog(Log())
+    done: list[object] = []
+
+    def step(name: object) -> Callable[[], None]:
+        return lambda: done.append(name)
+
+    def last() -> None:
+        backlog.run([step("nested")])
+        done.append("last")
+
+    backlog.run([*map(step, range(before)), last])
+    backlog.do_all()
+    assert done == [*range(before), "last", "nested"]
+
+
+def test_what_wakes_a_loop_that_has_ended_writes_into_nobody_elses_file(tmp_path: Path) -> None:
+    server = object()
+    hook = LoopHook(server, {}, Log(), lambda: None, lambda: None)
+    hook.wake()
+    hook.close()
+    numbers = [os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT) for _ in range(4)]
+    try:
+        hook.wake()
+        hook.close()
+        assert (tmp_path / "file").read_bytes() == b""
+        assert [os.fstat(number).st_size for number in numbers] == [0] * 4
+    finally:
+        for number in numbers:
+            os.close(number)
+
+
+@pytest.mark.parametrize(
+    ("state", "pid", "ends"),
+    [
+        (ProcessStates.STARTING, 0, False),
+        (ProcessStates.RUNNING, 7, False),
+        (ProcessStates.STOPPING, 7, False),
+        (ProcessStates.UNKNOWN, 7, False),  # it could not be signalled, and goes on
+        (ProcessStates.BACKOFF, 7, True),
+        (ProcessStates.EXITED, 7, True),
+        (ProcessStates.STOPPED, 7, True),
+        (ProcessStates.FATAL, 0, False),
+    ],
+)
+def test_a_process_has_ended_when_it_is_reaped_and_not_before(
+    monkeypatch: pytest.MonkeyPatch, state: int, pid: int, ends: bool
+) -> None:
+    monkeypatch.setattr(events, "callbacks", [])
+    group = SimpleNamespace(config=SimpleNamespace(name="web"))
+    process = SimpleNamespace(pid=pid, state=state, config=SimpleNamespace(name="web_0"), group=group)
+    ended: list[Owner] = []
+    supervisord: Any = SimpleNamespace(process_groups={})
+    Processes(supervisord).on_end(Log(), ended.append)
+    _, subscriber = events.callbacks[0]
+    subscriber(SimpleNamespace(process=process))
+    assert ended == ([Owner("web:web_0", 7)] if ends else [])
+
+
+def test_a_publication_may_swap_one_entry_for_another_in_a_full_cache() -> None:
+    bench = Bench(Limits(max_entries=2))
+    owner = Owner("web:web", 7)
+    bench.write(publication.publish, owner, Publication({"x": 1, "y": 1}, []))
+    bench.write(publication.publish, owner, Publication({"z": 1}, ["x"]))
+    assert bench.cache.keys() == ["process/web:web/y", "process/web:web/z"]
+    with pytest.raises(LimitExceededError, match="there would be 3 entries"):
+        bench.write(publication.publish, owner, Publication({"w": 1}, []))
+
+
+@pytest.mark.parametrize(
+    ("store", "delete", "error"),
+    [
+        ({"a": float("nan")}, (), InvalidArgumentsError),
+        ({"a": None}, (), InvalidArgumentsError),
+        ({"a": b"bytes"}, (), InvalidArgumentsError),
+        ({"a": 2**31}, (), InvalidArgumentsError),
+        ({1: 2}, (), InvalidArgumentsError),
+        ("text", (), InvalidArgumentsError),
+        ({}, "letters", InvalidArgumentsError),
+        ({}, [5], InvalidKeyError),
+        ({"": 1}, (), InvalidKeyError),
+        ({"../x": 1}, (), InvalidKeyError),
+        ({"a\n": 1}, (), InvalidKeyError),
+        ({}, ["a//b"], InvalidKeyError),
+    ],
+)
+def test_what_supervisord_would_drop_is_refused_before_it_is_printed(store: Any, delete: Any, error: type) -> None:
+    with pytest.raises(error):
+        publication.message("cache", store, delete)
+
+
+def test_what_ends_together_by_the_thousand_leaves_a_history_that_can_be_told() -> None:
+    bench = Bench()
+    bench.pids["web:web"] = 7
+    numbers = range(1500)
+    for part in "ab":
+        bench.write(operations.store_many, {f"ttl/{part}/{number}": 1 for number in numbers}, {"ttl": 5})
+        bench.write(operations.store_many, {f"owner/{part}/{number}": 1 for number in numbers}, {"owner": "web:web"})
+    bench.write(operations.store, "other", 1)
+    seen = str(bench.cache.revision)
+    bench.clock.pass_by(5)
+    bench.cache.release(Owner("web:web", 7))
+    assert bench.cache.keys() == ["other"]
+    told: list[tuple[str, str]] = []
+    while page := bench.cache.changes(seen, "", 1000):
+        told += [(change.kind, change.key) for change in page]
+        seen = str(page[-1].revision)
+    kinds = {"ttl": "expire", "owner": "release"}
+    assert sorted(told) == sorted(
+        (kinds[of], f"{of}/{part}/{number}") for of in kinds for part in "ab" for number in numbers
+    )
