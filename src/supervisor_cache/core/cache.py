@@ -5,7 +5,6 @@ A write is planned, committed by the engine, applied to the entries in memory, a
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -34,7 +33,6 @@ _KEY_MARKUP = len("<value><string></string></value>\n")
 _ENTRY_MARKUP = 530
 
 
-@dataclass
 class Counters:
     """What has been asked of a cache since supervisord started.
 
@@ -46,11 +44,12 @@ class Counters:
         expired: Entries whose end has come.
     """
 
-    hits: int = 0
-    misses: int = 0
-    writes: int = 0
-    refused: int = 0
-    expired: int = 0
+    def __init__(self) -> None:
+        self.hits = 0
+        self.misses = 0
+        self.writes = 0
+        self.refused = 0
+        self.expired = 0
 
 
 class Cache:

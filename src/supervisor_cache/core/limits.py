@@ -1,6 +1,6 @@
 """The limits of one cache, and of one reply."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -9,8 +9,7 @@ MAX_REPLY_BYTES = MIB
 MAX_REPLY_ENTRIES = 2000
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a cache admits; each field is the configuration option of that name.
 
     Attributes:

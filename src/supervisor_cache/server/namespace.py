@@ -77,7 +77,7 @@ class Namespace:
             ("max_value_bytes", "max_total_bytes"),
             ("max_value_bytes", "max_request_bytes"),
         ):
-            sizes = {**vars(limits), "max_request_bytes": settings.max_request_bytes}
+            sizes = {**limits._asdict(), "max_request_bytes": settings.max_request_bytes}
             if sizes[larger] > sizes[smaller]:
                 self._log.warning(f"{self.name}: {larger} is above {smaller}, which comes first")
 
@@ -116,7 +116,7 @@ class Namespace:
         cache, counters = self.cache, self.cache.counters
         settings = self.settings
         limits = dict(
-            vars(settings.limits), max_request_bytes=settings.max_request_bytes, max_watchers=settings.max_watchers
+            settings.limits._asdict(), max_request_bytes=settings.max_request_bytes, max_watchers=settings.max_watchers
         )
         return {
             "namespace": self.name,

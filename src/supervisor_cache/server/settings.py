@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor_cache.core.keys import MAX_KEY_BYTES
 from supervisor_cache.core.limits import KIB, MIB, Limits
@@ -22,8 +21,7 @@ _TRUE = ("yes", "true", "on", "1")
 _FALSE = ("no", "false", "off", "0")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What one section says; each field is the option of that name.
 
     Attributes:
@@ -38,7 +36,7 @@ class Settings:
     """
 
     storage: str = "memory"
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()
     max_watchers: int = 100
     max_request_bytes: int = MIB
     read_only: frozenset[str] = frozenset()
@@ -87,7 +85,7 @@ def read_settings(namespace: str, options: Mapping[str, str], servers: Collectio
             wrong.append(f"{ascii(section)[1:-1]} {ascii(option)[1:-1]} = {shown(text)}: {error}")
     if wrong:
         raise SettingsError(wrong)
-    limits = Limits(**{name: found.pop(name) for name in Limits.__dataclass_fields__ if name in found})
+    limits = Limits(**{name: found.pop(name) for name in Limits._fields if name in found})
     return Settings(limits=limits, **found)
 
 

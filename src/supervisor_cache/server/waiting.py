@@ -3,7 +3,6 @@
 import time
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from supervisor_cache.core.entry import CLEAR, Batch
 from supervisor_cache.errors import LimitExceededError
@@ -13,7 +12,6 @@ from supervisor_cache.errors import LimitExceededError
 _GONE_SECONDS = 2.5
 
 
-@dataclass(eq=False)
 class Waiter:
     """One client.
 
@@ -25,11 +23,12 @@ class Waiter:
         changed: Whether there has been a change.
     """
 
-    prefix: str
-    server: str
-    wake: Callable[[], None]
-    seen: float
-    changed: bool = False
+    def __init__(self, prefix: str, server: str, wake: Callable[[], None], seen: float) -> None:
+        self.prefix = prefix
+        self.server = server
+        self.wake = wake
+        self.seen = seen
+        self.changed = False
 
 
 class Waiting:
