@@ -15,6 +15,8 @@ def checked_key(key: object, max_bytes: int) -> str:
         InvalidKeyError: It is no string, empty, longer than ``max_bytes`` of UTF-8, or has a character that
             XML 1.0 forbids, a TAB, a CR or an LF.
     """
+    if type(key) is str and 0 < len(key) <= max_bytes and key.isascii() and key.isprintable():  # the usual case
+        return key
     if not isinstance(key, str):
         raise InvalidKeyError("a key must be a string")
     if not key:

@@ -2,8 +2,8 @@
 
 import re
 
-# No characters of XML 1.0, lone surrogates among them, and CR, which is one, but a parser hands it back as LF. Listed, and
-# not what is left of those that are: that would take ten times as long to compile.
+# No characters of XML 1.0, lone surrogates among them, and CR, which is one, but a parser hands it back as LF. Listed,
+# and not what is left of those that are: that would take ten times as long to compile.
 _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 _NOT_ONE_LINE = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 
