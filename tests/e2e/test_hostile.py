@@ -497,7 +497,7 @@ def test_supervisor_answers_500_to_some_calls_by_itself(
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[list[Server]]:
-    sections = {"cache": {"max_request_bytes": "8KB", "allowed_hosts": "ops.example.com"}}
+    sections = {"cache": {"max_request_bytes": "8KB", "max_value_bytes": "8KB", "allowed_hosts": "ops.example.com"}}
     with running(sections, login=False) as one, running(sections, login=True) as other:
         yield [Server(one, inet=True), Server(one, inet=False), Server(other, inet=True), Server(other, inet=False)]
         for supervisord in (one, other):

@@ -140,7 +140,9 @@ def test_a_process_that_fails_quickly_releases_as_it_falls_back(start: StartSupe
 
 
 def test_a_process_that_is_stopping_still_leads(start: StartSupervisord) -> None:
-    supervisord = running_processes(start, program("worker", STUBBORN, stopwaitsecs="3") + program("other"))
+    supervisord = running_processes(
+        start, program("worker", STUBBORN, stopwaitsecs="3", stopsignal="TERM") + program("other")
+    )
     until((supervisord.folder / "ready").exists, "it ignores the signal")
     cache = supervisord.unix().cache
     since = cache.add("leader", "worker", {"owner": "worker"})

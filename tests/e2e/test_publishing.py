@@ -111,7 +111,8 @@ def test_the_last_words_of_a_process_that_is_being_stopped_are_published_until_i
         "while :; do sleep 0.1; done\n"
     )
     supervisord = start(
-        {"cache": {"publish": "pub:*"}}, program("pub", f"/bin/sh {script}", stdout_capture_maxbytes="1MB")
+        {"cache": {"publish": "pub:*"}},
+        program("pub", f"/bin/sh {script}", stdout_capture_maxbytes="1MB", stopsignal="TERM"),
     )
     until(lambda: supervisord.unix().cache.getStats()["published"] == 1, "its trap is set")
     supervisord.unix().supervisor.stopProcess("pub", False)  # noqa: FBT003 - whether to wait

@@ -369,7 +369,7 @@ def test_a_reload_cuts_those_who_wait_and_they_resume(start: StartSupervisord) -
 
 
 def test_a_shutdown_tells_those_who_wait(start: StartSupervisord) -> None:
-    supervisord = start(more=program("stubborn", STUBBORN, stopwaitsecs="4"))
+    supervisord = start(more=program("stubborn", STUBBORN, stopwaitsecs="4", stopsignal="TERM"))
     until((supervisord.folder / "ready").exists, "it ignores the signal")
     call = Call(supervisord.inet().cache, supervisord.unix().cache.getRevision(), LONG)
     waiting(supervisord, 1)
