@@ -1,12 +1,16 @@
 """Fixtures for all tests."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.harness import Supervisord
+
+# Who starts the tests in the background has this ignored, and their processes would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartSupervisord = Callable[..., Supervisord]
 
