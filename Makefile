@@ -8,17 +8,32 @@ DEVELOPMENT := $(VENV)/.complete
 CHOSEN := $(VENV)/.python-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 # Release 1.1.0 in an environment of its own, for the tests and benchmarks that compare with it.
 PEER := .venv-1.1.0/.complete
+# Other languages, for the examples of docs/reading.md.
+READERS := .readers
 ARGS ?=
+CHAOS_SECONDS ?= 600
+# Most tests wait more than they work.
+WORKERS ?= 4
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+# What is tested with SQLite, too, where a section names no storage.
+ON_BOTH := $(addprefix tests/e2e/test_,ttl.py owners.py wait.py events.py publishing.py both_servers.py storm.py)
+# What is tested with etcd, too: of the contract, which `make test-etcd` tests as a whole, what tells most.
+ON_ETCD := $(addprefix tests/e2e/test_,owners.py both_servers.py events.py publishing.py)
+ALL_ON_ETCD := $(sort $(ON_BOTH) $(ON_ETCD) $(addprefix tests/e2e/test_,leader.py http.py stream.py client.py watch.py lock.py \
+  commands.py timed_commands.py))
 
-.PHONY: help demo test lint format types bench matrix clean
+.PHONY: help demo test test-etcd chaos lint format types bench matrix screenshots clean
 
 help:
 	@echo 'make demo      a supervisord with the cache on loopback, shown step by step (ONCE=1: and ended)'
 	@echo 'make test      all tests (ARGS=... goes to pytest)'
+	@echo 'make chaos     a shared cache for ten minutes in which all goes wrong (CHAOS_SECONDS, CHAOS_SEED; needs root)'
+	@echo 'make test-etcd  the contract with etcd as the storage (ARGS=... goes to pytest)'
 	@echo 'make lint      ruff: rules and format'
 	@echo 'make types     mypy --strict'
 	@echo 'make bench     figures, as ratios, into benchmarks/RESULTS.md'
 	@echo 'make matrix    the wheel under each installed Python and Supervisor 4.2.0, 4.2.5, 4.3.0'
+	@echo 'make screenshots  the pictures of the page in docs/'
 	@echo 'make clean     take away all that the others made'
 
 $(CHOSEN):
@@ -37,11 +52,27 @@ $(PEER):
 	.venv-1.1.0/bin/python -m pip install --quiet --no-build-isolation supervisor_cache==1.1.0
 	@touch $@
 
+$(READERS): scripts/programs.py
+	@$(PYTHON) scripts/programs.py test
+	@touch $@
+
 demo: $(DEVELOPMENT)
 	@$(BIN)/python demo/demo.py $(if $(ONCE),--once)
 
-test: $(DEVELOPMENT) $(PEER)
+test: $(DEVELOPMENT) $(PEER) $(READERS)
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	TEST_STORAGE=sqlite $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ON_BOTH)
+	TEST_STORAGE=etcd $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ON_ETCD)
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
+
+chaos: $(DEVELOPMENT) $(READERS)
+	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest tests/e2e/test_chaos.py $(ARGS)
+
+test-etcd: $(DEVELOPMENT) $(READERS)
+	TEST_STORAGE=etcd $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ALL_ON_ETCD) $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check
@@ -55,11 +86,17 @@ types: $(DEVELOPMENT)
 	$(BIN)/mypy
 
 bench: $(DEVELOPMENT) $(PEER)
+	@$(PYTHON) scripts/programs.py bench
+	-@$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 matrix: $(DEVELOPMENT) $(PEER)
 	$(BIN)/python -m pip install --quiet --group matrix
 	$(BIN)/python scripts/matrix.py $(ARGS)
 
+screenshots: $(DEVELOPMENT)
+	@$(PYTHON) scripts/programs.py test
+	PYTHONPATH=. $(BIN)/python scripts/screenshots.py
+
 clean:
-	rm -rf .venv .venv-1.1.0 .tox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-1.1.0 .node .readers .tox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

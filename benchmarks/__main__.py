@@ -5,7 +5,22 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import blocking, bulk, calls, events, machine, memory, startup, waiting
+from benchmarks import (
+    blocking,
+    bulk,
+    calls,
+    client,
+    durable,
+    events,
+    local,
+    machine,
+    memory,
+    page,
+    shared,
+    startup,
+    waiting,
+    web,
+)
 from benchmarks.figures import Section
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -16,10 +31,24 @@ BENCHMARKS: dict[str, Callable[..., Section]] = {
     "bulk": bulk.beside_multicall,
     "memory": memory.per_entry,
     "startup": startup.with_and_without,
+    "sqlite": durable.beside_memory,
+    "load": durable.loading,
+    "slow-disk": durable.slow_disk,
+    "local": local.lookups,
     "events": events.beside_none,
     "wait": waiting.until_the_answer,
     "wait-cost": waiting.beside_idle,
+    "http-value": web.one_value,
+    "http-entries": web.all_entries,
+    "http-stream": web.to_the_stream,
+    "http-returning": web.many_that_come_back,
+    "command": client.starting,
+    "client": client.calling,
     "blocking": blocking.longest_waits,
+    "page": page.with_many,
+    "shared": shared.beside_a_script,
+    "shared-wait": shared.to_another_host,
+    "shared-many": shared.many_hosts,
 }
 
 

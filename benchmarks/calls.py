@@ -14,11 +14,12 @@ PEER = Path(__file__).resolve().parent.parent / ".venv-1.1.0" / "bin"
 
 _STRINGS = "<param><value><string>{}</string></value></param>"
 _FETCH = request(body("cache.fetch", _STRINGS.format("release")))
-_STORE = request(body("cache.store", _STRINGS.format("release") + _STRINGS.format("2026.11.3")))
+STORE = request(body("cache.store", _STRINGS.format("release") + _STRINGS.format("2026.11.3")))
 _VERSION = request(body("supervisor.getAPIVersion"))
 
 
-def _figure(what: str, goal: float | None, ours: list[float], theirs: list[float]) -> Figure:
+def figure(what: str, goal: float | None, ours: list[float], theirs: list[float]) -> Figure:
+    """Answer how many times longer one call takes than another."""
     return Figure(
         what,
         ratio(ours, theirs),
@@ -42,13 +43,13 @@ def beside_nothing(*, quick: bool) -> Section:
         proxy = supervisord.unix()
         proxy.cache.store("release", "2026.11.3")
         bare, fetch, store = in_turns([proxy.supervisor.getAPIVersion, _fetch(proxy), _store(proxy)], turns)
-        built = [lambda: wire.call(_VERSION), lambda: wire.call(_FETCH), lambda: wire.call(_STORE)]
+        built = [lambda: wire.call(_VERSION), lambda: wire.call(_FETCH), lambda: wire.call(STORE)]
         wire_bare, wire_fetch, wire_store = in_turns(built, turns)
     figures = [
-        _figure("fetch / supervisor.getAPIVersion", 1.05, fetch, bare),
-        _figure("store / supervisor.getAPIVersion", 1.08, store, bare),
-        _figure("fetch, requests built beforehand", None, wire_fetch, wire_bare),
-        _figure("store, requests built beforehand", None, wire_store, wire_bare),
+        figure("fetch / supervisor.getAPIVersion", 1.05, fetch, bare),
+        figure("store / supervisor.getAPIVersion", 1.08, store, bare),
+        figure("fetch, requests built beforehand", None, wire_fetch, wire_bare),
+        figure("store, requests built beforehand", None, wire_store, wire_bare),
     ]
     method = (
         f"Call by call in turns on one connection over the unix socket, {turns} each; medians. `ServerProxy` is what "
@@ -68,9 +69,9 @@ def beside_release_1(*, quick: bool) -> Section:
         bare = [proxy.supervisor.getAPIVersion for proxy in (ours, theirs)]
         samples = in_turns([_fetch(ours), _fetch(theirs), _store(ours), _store(theirs), *bare], turns)
     figures = [
-        _figure("fetch / fetch of 1.1.0", 1.05, samples[0], samples[1]),
-        _figure("store / store of 1.1.0", 1.05, samples[2], samples[3]),
-        _figure("supervisor.getAPIVersion, what every call pays", None, samples[4], samples[5]),
+        figure("fetch / fetch of 1.1.0", 1.05, samples[0], samples[1]),
+        figure("store / store of 1.1.0", 1.05, samples[2], samples[3]),
+        figure("supervisor.getAPIVersion, what every call pays", None, samples[4], samples[5]),
     ]
     method = (
         f"Two supervisords, asked call by call in turns by one client, {turns} each; medians. "

@@ -5,6 +5,7 @@ Everything lives in a temporary folder, which goes when the demo ends.
 
 import argparse
 import contextlib
+import http.client
 import os
 import shlex
 import signal
@@ -19,6 +20,8 @@ from typing import Any, NoReturn
 from xmlrpc.client import Fault, ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
+
+from supervisor_cache import connect, open_local
 
 FIRST_PORT = 9001
 PORTS = 50
@@ -46,6 +49,11 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 [rpcinterface:cache]
 supervisor.rpcinterface_factory = supervisor_cache.rpcinterface:make_cache_rpcinterface
 publish = web:* worker:*
+http = true
+
+[rpcinterface:kept]
+supervisor.rpcinterface_factory = supervisor_cache.rpcinterface:make_cache_rpcinterface
+storage = sqlite:kept.db
 
 [supervisorctl]
 serverurl=unix://%(here)s/supervisor.sock
@@ -123,16 +131,16 @@ class Demo:
         url = f"unix://{self.folder}/supervisor.sock" if server == "unix" else f"http://127.0.0.1:{self.port}"
         return ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, url))
 
-    def call(self, server: str, method: str, *args: object, expect: object = ...) -> Any:
-        """Call a method of the namespace ``cache``, and print call and answer."""
+    def call(self, server: str, method: str, *args: object, expect: object = ..., namespace: str = "cache") -> Any:
+        """Call a method of a namespace, and print call and answer."""
         proxy = self.connect(server)
         try:
-            answer = getattr(proxy.cache, method)(*args)
+            answer = getattr(getattr(proxy, namespace), method)(*args)
         except Fault as fault:
             answer = f"fault {fault.faultCode}: {fault.faultString}"
         finally:
             proxy("close")()
-        call = f"cache.{method}({', '.join(map(repr, args))})"
+        call = f"{namespace}.{method}({', '.join(map(repr, args))})"
         say(f"  {server}  {call}\n        -> {answer!r}")
         if expect is not ... and answer != expect:
             raise DemoError(f"{call} should have answered {expect!r}")
@@ -157,6 +165,35 @@ class Demo:
             say(f"    {line}")
         if ended.returncode != expect:
             raise DemoError(f"{typed} ended with status {ended.returncode}")
+
+    def script(self, *words: str, expect: int = 0) -> None:
+        """Run supervisor-cache as a process of Supervisor's would, and print what was typed and what it said."""
+        typed = shlex.join(["supervisor-cache", *words])
+        variables = {**os.environ, "SUPERVISOR_SERVER_URL": f"unix://{self.folder}/supervisor.sock"}
+        path = f"{BINARIES}{os.pathsep}{variables['PATH']}"
+        ended = subprocess.run(
+            [BINARIES / "supervisor-cache", *words],
+            env={**variables, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        say(f"  $ {typed}")
+        for line in (ended.stdout + ended.stderr).splitlines():
+            say(f"    {line}")
+        if ended.returncode != expect:
+            raise DemoError(f"{typed} ended with status {ended.returncode}")
+
+    def get(self, path: str, expect: str) -> None:
+        """Ask over HTTP, and print what could be typed and the answer."""
+        url = f"http://127.0.0.1:{self.port}/cache/{path}"
+        # Without a look at http_proxy, which is not meant for this.
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)) as asked:
+            asked.request("GET", f"/cache/{path}")
+            found = asked.getresponse().read().decode()
+        say(f"  $ curl {url}\n    {found}")
+        if found != expect:
+            raise DemoError(f"{url} should have answered {expect!r}")
 
     def reload(self) -> None:
         """Reload supervisord, and wait until it is back."""
@@ -239,11 +276,63 @@ def walk(demo: Demo) -> None:
     say("\nA leader is killed, and the other program takes over at once; what it had said of itself is gone:\n")
     show_takeover(demo)
 
+    say("\nFrom Python, and from scripts:\n")
+    show_client(demo)
+
+    say("\nOver HTTP, beside a page for browsers:\n")
+    demo.get("v1/values/release", "2026.11.3")
+    demo.get("v1/values/config/limits", '{"jobs":4,"hosts":["a","b"]}')
+
     say("\nA reload is no shutdown:\n")
     demo.reload()
     demo.call("inet", "fetch", "release", expect="2026.11.3")
     demo.call("unix", "fetch", "config/limits", expect={"jobs": 4, "hosts": ["a", "b"]})
     demo.command("status")
+
+    say("\nA second cache, in a database: any process reads it at the speed of memory, and it outlives supervisord:\n")
+    show_database(demo)
+
+
+def show_database(demo: Demo) -> None:
+    """Read a database without asking supervisord, and stop and start supervisord."""
+    with open_local(demo.folder / "kept.db") as local:
+
+        def look(expected: str) -> None:
+            found = local.get("release")
+            say(f"  open_local({str(demo.folder / 'kept.db')!r}).get('release')\n        -> {found!r}")
+            if found != expected:
+                raise DemoError(f"it should have been {expected!r}")
+
+        demo.call("unix", "store", "release", "2026.11.3", expect=True, namespace="kept")
+        look("2026.11.3")
+        say("  supervisord is stopped")
+        demo.stop()
+        look("2026.11.3")
+        say("  supervisord is started again")
+        demo.start()
+        demo.call("inet", "fetch", "release", expect="2026.11.3", namespace="kept")
+        demo.call("unix", "store", "release", "2026.11.4", expect=True, namespace="kept")
+        look("2026.11.4")
+
+
+def show_client(demo: Demo) -> None:
+    """Use the client, and the command."""
+    url = f"unix://{demo.folder}/supervisor.sock"
+    with connect(url) as cache:
+        watch = cache.watch("config/", timeout=1)
+        cache["config/colour"] = "green"
+        cache.store("config/size", 12, note="ops")
+        told = [f"{change.kind} {change.key}" for change in watch]
+    say(f"  with connect({url!r}) as cache:")
+    say('      watch = cache.watch("config/", timeout=1)')
+    say('      cache["config/colour"] = "green"')
+    say('      cache.store("config/size", 12, note="ops")')
+    say(f"      [f'{{change.kind}} {{change.key}}' for change in watch]\n        -> {told!r}")
+    if told != ["store config/colour", "store config/size"]:
+        raise DemoError("it should have told of both")
+    demo.script("fetch", "config/colour")
+    demo.script("lock", "--note", "ops: deploy", "deploying", "--", "supervisor-cache", "entry", "deploying")
+    demo.script("fetch", "deploying", expect=1)
 
 
 def show_takeover(demo: Demo) -> None:
@@ -263,7 +352,8 @@ _REFUSAL = "fault 3: BAD_ARGUMENTS: value: a double that is not finite cannot be
 
 def serve(demo: Demo) -> NoReturn:
     """Go on until somebody presses Ctrl-C."""
-    say(f"\nGoes on serving on http://127.0.0.1:{demo.port}/ until Ctrl-C. In another terminal:\n")
+    say(f"\nGoes on serving on http://127.0.0.1:{demo.port}/ until Ctrl-C. In a browser:\n")
+    say(f"  http://127.0.0.1:{demo.port}/cache/\n\nIn another terminal:\n")
     say(f"  {BINARIES}/supervisorctl -c {demo.configuration} cache_keys")
     say(f"  {BINARIES}/supervisorctl -c {demo.configuration} tail -f web    (says when the release marker changes)")
     while True:

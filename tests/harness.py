@@ -1,7 +1,11 @@
 """A real supervisord for a test: its configuration, its life, and ways to ask it."""
 
+import atexit
 import contextlib
+import itertools
+import math
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -11,17 +15,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
+if TYPE_CHECKING:
+    from tests.cluster import Cluster
+
 USER = "operator"
 PASSWORD = "correct horse"
 START_SECONDS = 30.0
+# Where this release is installed.
+OWN_BINARIES = Path(sys.executable).parent
+# Of sections that name none: ``memory``, ``sqlite`` or ``etcd``. The same tests run on all of them.
+STORAGE = os.environ.get("TEST_STORAGE", "memory")
+# What etcd sets otherwise: how many entries one call may change, and by how many seconds an end may be late.
+MOST_AT_ONCE = 100 if STORAGE == "etcd" else 10_000
+LATE_SECONDS = 2.0 if STORAGE == "etcd" else 0.0
+_LEAST_TTL = 2
 
 Sections = Mapping[str, Mapping[str, str]]
+T = TypeVar("T")
 
 _CONFIGURATION = """\
 [supervisord]
@@ -55,12 +72,23 @@ supervisor.rpcinterface_factory = supervisor_cache.rpcinterface:make_cache_rpcin
 """
 
 
+# Below those that the system hands out by itself, and for each of the workers that run tests side by side its own:
+# between its being found and its being used, nobody else takes one.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_PORTS = itertools.cycle(range(20_000 + 1500 * _WORKER, 20_000 + 1500 * (_WORKER + 1)))
+for _ in range(random.randrange(1500)):
+    next(_PORTS)
+
+
 def free_port() -> int:
     """Answer a port of the loopback interface on which nobody listens just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    for port in itertools.islice(_PORTS, 1500):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            # As Supervisor's servers do: what is only winding up is no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
@@ -70,6 +98,36 @@ def until(condition: Callable[[], object], what: str, seconds: float = START_SEC
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not within {seconds} s")
         time.sleep(0.02)
+
+
+def ttl(seconds: float) -> float:
+    """Answer a time to live that the storage can have: ``seconds``, or on etcd the next longer one."""
+    return max(_LEAST_TTL, math.ceil(seconds)) if STORAGE == "etcd" else seconds
+
+
+def parts(items: Mapping[str, T]) -> Iterator[dict[str, T]]:
+    """Divide ``items`` into as many as one call may change each: on all but etcd, that is one part."""
+    pairs = list(items.items())
+    for start in range(0, len(pairs), MOST_AT_ONCE):
+        yield dict(pairs[start : start + MOST_AT_ONCE])
+
+
+def settle(cache: Any) -> None:
+    """Wait until what has ended is announced as well; on all but etcd, that is one."""
+    if STORAGE == "etcd":
+        until(lambda: cache.getStats()["storage"]["pending"] == 0, "what has ended is announced")
+
+
+@cache
+def _etcd() -> "Cluster":
+    """Start an etcd of one member for all tests of this process."""
+    from tests import cluster as etcd  # noqa: PLC0415 - it uses what stands here
+
+    folder = Path(tempfile.mkdtemp(prefix="sc-etcd-"))
+    cluster = etcd.Cluster(folder, members=1).__enter__()
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(cluster.close)
+    return cluster
 
 
 class Supervisord:
@@ -103,9 +161,11 @@ class Supervisord:
         self.daemon = daemon
         self.login = login
         self.port = free_port()
-        self.binaries = binaries or Path(sys.executable).parent
+        self.binaries = binaries or OWN_BINARIES
         self.environment = {**os.environ, **(environment or {})}
         self.stderr = ""
+        # Whether to wait until what is stored has been read.
+        self.waits = STORAGE == "etcd"
         self._process: subprocess.Popen[str] | None = None
         self._proxies: list[ServerProxy] = []
 
@@ -138,10 +198,21 @@ class Supervisord:
         """Write the configuration file anew, from the attributes of this object."""
         login = f"username={USER}\npassword={PASSWORD}" if self.login else ""
         text = _CONFIGURATION.format(nodaemon=str(not self.daemon).lower(), port=self.port, login=login)
-        for name, options in self.sections.items():
+        for name, given in self.sections.items():
+            options = {**self._storage(name), **given}
             lines = "\n".join(f"{option} = {value}" for option, value in options.items())
             text += _SECTION.format(name=name, options=lines)
         self.configuration.write_text(text + self.more)
+
+    @property
+    def _prefix(self) -> str:
+        return f"/test/{self.folder.name}/"
+
+    def _storage(self, name: str) -> dict[str, str]:
+        if STORAGE == "etcd":
+            # Each supervisord has a cache of its own, and keeps it when it is started anew.
+            return {"storage": f"etcd://{_etcd().endpoints[0]}{self._prefix}{name}"}
+        return {} if STORAGE == "memory" else {"storage": f"{STORAGE}:{name}.db"}
 
     def run(self, redirection: str = "") -> subprocess.CompletedProcess[str]:
         """Run a supervisord that is expected to end by itself, by a shell if there is a ``redirection``."""
@@ -162,19 +233,35 @@ class Supervisord:
                 command, env=self.environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, text=True
             )
         self.wait_until_up()
+        if self.waits:
+            self.wait_for_storage()
         return self
 
     def wait_until_up(self) -> None:
         """Wait until it answers over its unix socket."""
 
         def answers() -> bool:
-            with contextlib.suppress(Exception):
-                return bool(self.unix().supervisor.getState()["statecode"] == 1)
+            if self.is_up():
+                return True
             if self._process is not None and self._process.poll() not in {None, 0}:
                 raise AssertionError((self.folder / "output").read_text())
             return False
 
         until(answers, "supervisord answers")
+
+    def wait_for_storage(self) -> None:
+        """Wait until each cache has been read, where that takes a while."""
+        for name, options in self.sections.items():
+            if {**self._storage(name), **options}.get("storage", "").startswith("etcd:"):
+                until(partial(self._has_reached, name), f"etcd is reached for {name}")
+
+    def _has_reached(self, name: str) -> bool:
+        return bool(self.storage(name)["state"] == "ok")
+
+    def storage(self, name: str = "cache") -> dict[str, Any]:
+        """Answer what is told of the storage of a cache."""
+        told: dict[str, Any] = getattr(self.unix(), name).getStats()["storage"]
+        return told
 
     def generations(self) -> int:
         """Count how often it has entered its loop: once, and once more after each reload."""
@@ -187,6 +274,8 @@ class Supervisord:
         self.unix().supervisor.restart()
         until(lambda: self.generations() > before, "supervisord reloads")
         self.wait_until_up()
+        if self.waits:
+            self.wait_for_storage()
 
     def hang_up(self) -> None:
         """Send SIGHUP, and wait until it answers again."""
@@ -248,6 +337,12 @@ class Supervisord:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0])
 
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        with contextlib.suppress(Exception):
+            return bool(self.unix().supervisor.getState()["statecode"] == 1)
+        return False
+
     def is_alive(self) -> bool:
         """Whether its process runs."""
         try:
@@ -272,10 +367,19 @@ class Supervisord:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """End it with signal 9; its processes live on."""
+        os.kill(self.pid, signal.SIGKILL)
+        until(lambda: not self.is_alive(), "supervisord is killed")
+        self.stop()
+
     def close(self) -> None:
         """End it, and take its folder away."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if STORAGE == "etcd":
+            # What would end later takes a revision, and tests that come next count theirs.
+            _etcd().delete(self._prefix, prefix=True)
 
 
 @contextlib.contextmanager

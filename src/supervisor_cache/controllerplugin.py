@@ -6,10 +6,10 @@ from typing import Any
 
 from supervisor.supervisorctl import Controller, ControllerPluginBase
 
+from supervisor_cache.commands.output import complain
+from supervisor_cache.commands.verbs import VERBS, Verb
 from supervisor_cache.core.text import shown
 from supervisor_cache.ctl.commands import DEFAULT_NAMESPACE, Commands
-from supervisor_cache.ctl.output import complain
-from supervisor_cache.ctl.verbs import VERBS, Verb
 
 __all__ = ["CacheControllerPlugin", "make_cache_controllerplugin"]
 

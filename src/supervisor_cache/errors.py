@@ -1,7 +1,8 @@
 """Every error of the package, and the XML-RPC fault that each one becomes.
 
 One class per reason, so that Python code can tell an invalid key from a missing one; on the wire both are the
-fault that Supervisor's clients know. Texts are ASCII and never contain a value.
+fault that Supervisor's clients know. Texts are ASCII and never contain a value. What derives from `ClientError` is no
+fault: the Python client raises it by itself.
 """
 
 
@@ -27,7 +28,7 @@ class CacheError(Exception):
     @property
     def fault_string(self) -> str:
         """The text of the XML-RPC fault: the name, then what is wrong."""
-        return f"{self.name}: {self.text}"
+        return f"{self.name}: {self.text}" if self.text else self.name
 
 
 class InvalidArgumentsError(CacheError):
@@ -65,6 +66,14 @@ class LimitExceededError(CacheError):
     name = "LIMIT_EXCEEDED"
 
 
+class FullError(LimitExceededError):
+    """Raised when a write would pass what the whole cache may hold."""
+
+
+class OutOfRangeError(LimitExceededError):
+    """Raised when a sum would have more than 32 bits."""
+
+
 class WrongTypeError(CacheError):
     """Raised when an operation does not go with the type of the stored value."""
 
@@ -86,8 +95,93 @@ class UnavailableError(CacheError):
     name = "UNAVAILABLE"
 
 
+class UnknownOutcomeError(CacheError):
+    """Raised when a write may have happened or not: read before it is repeated."""
+
+    code = 206
+    name = "UNKNOWN_OUTCOME"
+
+
 class ReadOnlyError(CacheError):
     """Raised for a write through a server that the option ``read_only`` names."""
 
     code = 205
     name = "READ_ONLY"
+
+
+class ClientError(CacheError):
+    """Base of what the Python client raises by itself."""
+
+    code = 0
+    name = "CLIENT"
+
+    @property
+    def fault_string(self) -> str:
+        """What is wrong; it never was a fault."""
+        return self.text
+
+
+class UnreachableError(ClientError):
+    """Raised when supervisord cannot be reached, or did not answer a read in time. Nothing was written.
+
+    Attributes:
+        url: Where it was asked.
+        reason: Why, in a few words.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"{url}: {reason}")
+        self.url = url
+        self.reason = reason
+
+
+class NoSocketError(UnreachableError):
+    """Raised when the file of a unix socket is not there: supervisord does not run, or the path is wrong."""
+
+
+class AccessDeniedError(ClientError):
+    """Raised when the server wants a user and password, or other ones.
+
+    Attributes:
+        url: Where it was asked.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url}: user or password missing or wrong")
+        self.url = url
+
+
+class RejectedError(ClientError):
+    """Raised when the HTTP server, or one before it, refuses the request.
+
+    Attributes:
+        url: Where it was asked.
+        reason: What it says: ``HTTP 403 Forbidden``.
+        status: The HTTP status; 0 where it is none.
+    """
+
+    def __init__(self, url: str, reason: str, status: int = 0) -> None:
+        super().__init__(f"{url}: {reason}")
+        self.url = url
+        self.reason = reason
+        self.status = status
+
+
+class InvalidReplyError(RejectedError):
+    """Raised when a reply cannot be understood: this is no supervisord, or something before it cuts replies off."""
+
+
+class NoSuchNamespaceError(ClientError):
+    """Raised when this supervisord has no such namespace, or an older release there without this method."""
+
+
+class AddressError(ClientError):
+    """Raised when nobody says which supervisord to ask, or an argument, the environment or a file says it wrongly."""
+
+
+class LockLostError(ClientError):
+    """Raised in the holder of a lock that has been lost: its marker has ended, or somebody else took it away."""
+
+
+class LockTimeoutError(ClientError):
+    """Raised when somebody else has kept a lock for as long as was to be waited."""

@@ -7,6 +7,8 @@ from supervisor.loggers import Logger
 class ServerOptions:
     first: bool
     identifier: str
+    mood: int
+    here: str | None
     logger: Logger
     rpcinterface_factories: list[tuple[str, Callable[..., Any], dict[str, str]]]
     server_configs: list[dict[str, Any]]

@@ -2,6 +2,8 @@ from collections.abc import Callable
 from typing import Any
 from xmlrpc.client import Transport
 
+from supervisor.http import Handler
+
 class Faults:
     UNKNOWN_METHOD: int
     INCORRECT_PARAMETERS: int
@@ -20,7 +22,7 @@ class SupervisorTransport(Transport):
         self, username: str | None = None, password: str | None = None, serverurl: str | None = None
     ) -> None: ...
 
-class supervisor_xmlrpc_handler:
+class supervisor_xmlrpc_handler(Handler):
     rpcinterface: object
     def __init__(self, supervisord: object, subinterfaces: list[tuple[str, object]]) -> None: ...
     def loads(self, data: str) -> tuple[tuple[Any, ...] | None, str | None]: ...

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from supervisor_cache.ctl.verbs import VERBS
+from supervisor_cache.commands.verbs import VERBS
 from tests.e2e.test_introspection import METHODS, NEWEST, RETURNS
 from tests.harness import PASSWORD, USER, Supervisord, running
 

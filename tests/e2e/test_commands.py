@@ -19,8 +19,8 @@ from xmlrpc.client import DateTime
 
 import pytest
 
-from supervisor_cache.ctl.verbs import VERBS
-from tests.harness import PASSWORD, START_SECONDS, USER, Supervisord, free_port, running
+from supervisor_cache.commands.verbs import VERBS
+from tests.harness import PASSWORD, START_SECONDS, STORAGE, USER, Supervisord, free_port, parts, running
 
 Ended = tuple[int, str, str]
 
@@ -177,7 +177,7 @@ def test_stats_are_shown_for_people_and_as_json(shared: Supervisord, stocked: An
     assert lines["entries"] == "11"
     assert lines["namespace"] == "cache"
     assert lines["limits.max_entries"] == "10000"
-    assert lines["storage.kind"] == "memory"
+    assert lines["storage.kind"] == STORAGE
     assert lines["revision"] == stocked.getRevision()
     status, output, complaint = run(shared, "cache_stats", "--json")
     stats, now = json.loads(output), stocked.getStats()
@@ -360,7 +360,7 @@ USAGE: list[tuple[list[str], str]] = [
     (["fetch"], "KEY is missing"),
     (["fetch", "--"], "KEY is missing"),
     (["fetch", "a", "b"], "too many arguments"),
-    (["fetch", "n", "--raw"], "too many arguments"),
+    (["fetch", "n", "--raw"], "too many arguments: options stand before them"),
     (["fetch", "--nonsense", "n"], "no such option: --nonsense"),
     (["fetch", "--=x", "n"], "no such option: --"),
     (["fetch", "--raw", "--json", "n"], "--raw and --json exclude each other"),
@@ -703,7 +703,8 @@ def test_the_locale_does_not_matter(shared: Supervisord, cache: Any, variables: 
 
 @pytest.mark.parametrize("command", [["cache_keys", "--raw"], ["cache_items"], ["cache_fetch", "big"], ["cache_count"]])
 def test_a_closed_pipe_gives_no_traceback(shared: Supervisord, cache: Any, command: list[str]) -> None:
-    cache.storeMany({f"{number:050}": "x" * 50 for number in range(2000)})
+    for part in parts({f"{number:050}": "x" * 50 for number in range(2000)}):
+        cache.storeMany(part)
     cache.store("big", "x" * 60_000)
     status, output, complaint = run(shared, *command, redirection="| head -c0")
     assert (output, complaint) == ("", "")
@@ -882,7 +883,8 @@ def test_five_thousand_large_entries_are_listed_in_pages(shared: Supervisord, ca
     items = {f"node/{number:04}/ä": f"{number}{'x' * 2500}" for number in range(5000)}
     keys = sorted(items)
     for first in range(0, len(keys), 250):
-        cache.storeMany({key: items[key] for key in keys[first : first + 250]})
+        for part in parts({key: items[key] for key in keys[first : first + 250]}):
+            cache.storeMany(part)
     assert run(shared, "cache_count") == (0, "5000\n", "")
     assert run(shared, "cache_keys", "--raw") == (0, "".join(f"{key}\n" for key in keys), "")
     status, output, complaint = run(shared, "cache_keys")

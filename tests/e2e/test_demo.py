@@ -1,11 +1,12 @@
 """The demo does what the README says of it."""
 
+import contextlib
+import http.client
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ def test_the_demo_walks_through_and_ends() -> None:
     assert "maintenance: ERROR (no such key)" in ended.stdout
     assert re.search(r'process/web:web/status\t"(ready|leading)"\n +process/worker:worker/status\t"', ended.stdout)
     assert re.search(r"\trelease\tleader\t(web:web|worker:worker)\t\n.*\tstore\tleader\t", ended.stdout)
+    assert "-> ['store config/colour', 'store config/size']" in ended.stdout
+    assert "deploying: ERROR (no such key)" in ended.stdout
+    assert re.search(r"\$ curl http://127\.0\.0\.1:\d+/cache/v1/values/release\n    2026\.11\.3\n", ended.stdout)
     assert "Restarted supervisord" in ended.stdout
     assert ended.stdout.endswith("supervisord and its programs are stopped.\n")
     assert folders() == before
@@ -52,7 +56,13 @@ def test_the_demo_serves_until_it_is_interrupted(number: signal.Signals) -> None
     for line in demo.stdout:
         if line.startswith("Goes on serving on http://127.0.0.1:"):
             break
-    time.sleep(0.2)
+    else:
+        pytest.fail("it does not serve")
+    port = int(line.split()[4].rpartition(":")[2].rstrip("/"))
+    assert [demo.stdout.readline() for _ in range(2)] == ["\n", f"  http://127.0.0.1:{port}/cache/\n"]
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as asked:
+        asked.request("GET", "/cache/")
+        assert asked.getresponse().status == 200
     demo.send_signal(number)
     rest, errors = demo.communicate(timeout=30)
     assert (demo.returncode, errors) == (0, "")

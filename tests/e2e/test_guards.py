@@ -57,6 +57,9 @@ def assert_refused(server: Server, status: int, method: str, path: str, headers:
         assert reply is not None
         assert reply.status == status
         assert reply.headers["connection"] == "close"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["cache-control"] == "no-store"
+        assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
         assert connection.is_closed()
 
 

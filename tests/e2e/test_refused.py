@@ -69,7 +69,8 @@ def test_a_file_that_is_too_large_is_refused_by_the_command_with_413(server: Ser
         f"cache_{verb}", "--file", str(path), "k", url=url, options=("-u", USER, "-p", PASSWORD)
     )
     assert (ended.returncode, ended.stdout) == (3, "")
-    assert ended.stderr == f"{url}: ERROR (HTTP 413 Request Entity Too Large)\n"
+    why = "the request is too large; the option max_request_bytes sets how large one may be"
+    assert ended.stderr == f"k: ERROR (LIMIT_EXCEEDED: {why})\n"
     assert proxy(server).cache.getCount() == 0
 
 

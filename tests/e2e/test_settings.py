@@ -1,21 +1,27 @@
 """A wrong section stops supervisord at start, where an operator sees it, and never at a reload."""
 
+import os
+import subprocess
 from pathlib import Path
 from xmlrpc.client import Fault
 
 import pytest
 
-from tests.conftest import StartSupervisord
-from tests.harness import Supervisord, program, until
+from tests.conftest import StartSupervisord, missing
+from tests.harness import OWN_BINARIES, START_SECONDS, Supervisord, program, until
 
 ROOT = Path(__file__).parents[2]
 
 SIZE = "must be a size from {}, as 1000, 64KB or 16MB"
 SERVERS = "must name HTTP servers of this configuration: inet_http_server, unix_http_server"
 WRONG = [
-    ("read_onyl", "inet_http_server", "unknown option; known are allowed_hosts, log_changes, max_changes, max_entries"),
-    ("storage", "redis", "must be memory"),
-    ("storage", "", "must be memory"),
+    (
+        "read_onyl",
+        "inet_http_server",
+        "unknown option; known are allowed_hosts, chmod, chown, confine, etcd_ca_file, etcd_cert_file",
+    ),
+    ("storage", "redis", "must be memory, sqlite:PATH or etcd://HOST:PORT[,HOST:PORT...]/PREFIX"),
+    ("storage", "", "must be memory, sqlite:PATH or etcd://HOST:PORT[,HOST:PORT...]/PREFIX"),
     ("max_entries", "many", "must be a whole number from 1 to 1000000"),
     ("max_entries", "0", "must be a whole number from 1 to 1000000"),
     ("max_entries", "-5", "must be a whole number from 1 to 1000000"),
@@ -57,6 +63,130 @@ def test_a_wrong_option_stops_supervisord_at_start(
     assert ended.returncode == 2
     assert ended.stderr.count(line) == 1, ended.stderr
     assert supervisord.log.count(f"CRIT supervisor_cache: [{line}") == 1
+
+
+STORAGE = "must be memory, sqlite:PATH or etcd://HOST:PORT[,HOST:PORT...]/PREFIX"
+ETCD = {"storage": "etcd://h1:2379,h2:2379/a/b"}
+PASSWORD = {"etcd_user": "me", "etcd_password_file": "secret"}
+TLS = {"etcd_ca_file": "ca.pem", "etcd_cert_file": "cert.pem", "etcd_key_file": "key.pem"}
+# Options, and what is said of them; relative paths start from the folder of the configuration, where ``secret`` can be
+# read by its owner alone, ``open`` by all, and ``ca.pem``, ``cert.pem`` and ``key.pem`` are there.
+OF_ETCD: list[tuple[dict[str, str], str]] = [
+    *(
+        ({"storage": f"etcd:{place}"}, f"storage = 'etcd:{place}': {STORAGE}")
+        for place in (
+            "",
+            "//",
+            "h:2379/a",
+            "//h:2379",
+            "//h:2379/",
+            "//h/a",
+            "//h:0/a",
+            "//h:65536/a",
+            "//h:port/a",
+            "//:2379/a",
+            "//h:1,/a",
+            "//h:1,,g:2/a",
+            "//h:1,h:1/a",
+            "//me@h:1/a",
+            "//h:1//a",
+            "//h:1/a//b",
+            "//h:1/a b",
+            "//h:1/a?b",
+            "//[::1/a",
+        )
+    ),
+    # A text is shown up to a length.
+    ({"storage": f"etcd://h:1/{'a' * 201}"}, "storage = 'etcd://h:1/aaa"),
+    ({**ETCD, "etcd_timeout": "0.1"}, "etcd_timeout = '0.1': must be a number of seconds from 0.5 to 60"),
+    ({**ETCD, "etcd_timeout": "61"}, "etcd_timeout = '61': must be a number of seconds from 0.5 to 60"),
+    ({**ETCD, "etcd_timeout": "nan"}, "etcd_timeout = 'nan': must be a number of seconds from 0.5 to 60"),
+    ({**ETCD, "etcd_lease_ttl": "4"}, "etcd_lease_ttl = '4': must be a whole number from 5 to 3600"),
+    ({**ETCD, "etcd_lease_ttl": "15s"}, "etcd_lease_ttl = '15s': must be a whole number from 5 to 3600"),
+    ({**ETCD, "etcd_ca_file": "none"}, "etcd_ca_file = 'none': must be a file that can be read: No such file"),
+    ({**ETCD, "etcd_ca_file": "."}, "etcd_ca_file = '.': must be a file that can be read: Is a directory"),
+    ({**ETCD, "etcd_ca_file": ""}, "etcd_ca_file = '': must be the path of a file"),
+    ({**ETCD, **TLS, "etcd_cert_file": "none"}, "etcd_cert_file = 'none': must be a file that can be read: No such"),
+    ({**ETCD, **TLS, "etcd_key_file": "none"}, "etcd_key_file = 'none': must be a file that can be read: No such file"),
+    ({**ETCD, "etcd_ca_file": "ca.pem", "etcd_key_file": "key.pem"}, "etcd_key_file: needs etcd_cert_file"),
+    ({**ETCD, "etcd_cert_file": "cert.pem"}, "etcd_cert_file: needs etcd_ca_file"),
+    ({**ETCD, "etcd_user": "me"}, "etcd_user and etcd_password_file: each needs the other"),
+    ({**ETCD, "etcd_password_file": "secret"}, "etcd_user and etcd_password_file: each needs the other"),
+    ({**ETCD, **PASSWORD, "etcd_user": ""}, "etcd_user = '': must be the name of a user of etcd"),
+    ({**ETCD, **PASSWORD, "etcd_password_file": "open"}, "etcd_password_file = 'open': must be a file that only its"),
+    ({**ETCD, **PASSWORD, "etcd_password_file": "none"}, "etcd_password_file = 'none': must be a file that can be"),
+    ({**ETCD, "mirror": ""}, "mirror = '': must be the path of a file"),
+    ({**ETCD, "mirror": "folder/"}, "mirror = 'folder/': must be the path of a file"),
+    ({**ETCD, "mirrors": "m.db"}, "mirrors = 'm.db': unknown option"),
+    ({"mirror": "m.db"}, "mirror: goes with storage = etcd://HOST:PORT/PREFIX alone"),
+    ({"storage": "sqlite:c.db", "mirror": "m.db"}, "mirror: goes with storage = etcd://HOST:PORT/PREFIX alone"),
+    ({"etcd_timeout": "3"}, "etcd_timeout: goes with storage = etcd://HOST:PORT/PREFIX alone"),
+    ({"storage": "sqlite:c.db", **PASSWORD}, "etcd_user: goes with storage = etcd://HOST:PORT/PREFIX alone"),
+]  # fmt: skip
+
+
+def put_files(folder: Path) -> None:
+    """Have the files there that the options above name."""
+    for name in ("ca.pem", "cert.pem", "key.pem", "open", "secret"):
+        (folder / name).write_text("x\n")
+        (folder / name).chmod(0o600 if name == "secret" else 0o644)
+
+
+def checked(supervisord: Supervisord) -> subprocess.CompletedProcess[str]:
+    """Have the command judge a configuration."""
+    supervisord.write_configuration()
+    command = [str(OWN_BINARIES / "supervisor-cache"), "config", "--check", str(supervisord.configuration)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
+
+
+@pytest.mark.tracebacks
+@pytest.mark.parametrize(("options", "told"), OF_ETCD)
+def test_what_is_wrong_about_etcd_stops_supervisord_at_start_and_is_seen_before(
+    make_supervisord: StartSupervisord, options: dict[str, str], told: str
+) -> None:
+    supervisord = make_supervisord({"cache": options})
+    put_files(supervisord.folder)
+    line = f"[rpcinterface:cache] {told}"
+    found = checked(supervisord)
+    assert found.returncode == 1
+    assert f"ERROR ({line}" in found.stderr
+    ended = supervisord.run()
+    assert ended.returncode == 2
+    assert ended.stderr.count(f"Error: {line}") == 1, ended.stderr
+    assert supervisord.log.count(f"CRIT supervisor_cache: {line}") == 1
+
+
+def test_what_is_right_about_etcd_is_taken(make_supervisord: StartSupervisord) -> None:
+    section = {**ETCD, **TLS, **PASSWORD, "mirror": "m.db", "etcd_timeout": "0.5", "etcd_lease_ttl": "3600"}
+    supervisord = make_supervisord({"cache": {**section, "storage": "etcd://127.0.0.1:1,[::1]:1/a/b/"}})
+    put_files(supervisord.folder)
+    found = checked(supervisord)
+    assert (found.returncode, found.stdout) == (
+        0,
+        "[rpcinterface:cache] is all right: storage etcd://127.0.0.1:1,[::1]:1/a/b\n",
+    )
+    # That those are no certificates is seen where they are used.
+    supervisord.start()
+    until(lambda: "etcd_ca_file cannot be used" in supervisord.storage()["detail"], "it is told")
+
+
+@pytest.mark.tracebacks
+@pytest.mark.parametrize("option", ["etcd_ca_file", "etcd_password_file"])
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(make_supervisord: StartSupervisord, option: str) -> None:
+    supervisord = make_supervisord({"cache": {**ETCD, **PASSWORD, option: "pipe"}})
+    put_files(supervisord.folder)
+    os.mkfifo(supervisord.folder / "pipe", 0o600)
+    assert f"{option} = 'pipe': must be a regular file" in supervisord.run().stderr
+
+
+@pytest.mark.tracebacks
+def test_a_password_file_of_another_user_is_refused(make_supervisord: StartSupervisord) -> None:
+    if os.geteuid() != 0:
+        missing("root, who alone gives files away,")
+    supervisord = make_supervisord({"cache": {**ETCD, **PASSWORD}})
+    put_files(supervisord.folder)
+    os.chown(supervisord.folder / "secret", 12345, 12345)
+    assert "etcd_password_file = 'secret': must belong to root or to supervisord's user" in supervisord.run().stderr
 
 
 @pytest.mark.tracebacks
@@ -187,8 +317,9 @@ def test_a_factory_that_is_called_by_another_at_a_reload_keeps_supervisord_and_r
     until(lambda: supervisord.unix().supervisor.getProcessInfo("sleeper")["statename"] == "RUNNING", "sleeper runs")
     for cache in (supervisord.unix().cache, supervisord.inet().cache):
         for method, arguments in WRITES + READS:
-            with pytest.raises(Fault, match="UNAVAILABLE: not configured: "):
-                getattr(cache, method)(*arguments)
+            if method not in ALWAYS_ANSWERED:
+                with pytest.raises(Fault, match="UNAVAILABLE: not configured: "):
+                    getattr(cache, method)(*arguments)
     assert NOT_NAMED in supervisord.log
     supervisord.sections, supervisord.more = sections, more
     supervisord.reload()
@@ -252,8 +383,11 @@ def test_a_new_section_that_is_wrong_at_a_reload_refuses_every_call_until_it_is_
     supervisord.sections["two"] = {"read_onyl": "inet_http_server"}
     supervisord.reload()
     for method, arguments in WRITES + READS:
-        with pytest.raises(Fault, match=r"UNAVAILABLE: not configured: .*read_onyl"):
-            getattr(supervisord.unix().two, method)(*arguments)
+        if method not in ALWAYS_ANSWERED:
+            with pytest.raises(Fault, match=r"UNAVAILABLE: not configured: .*read_onyl"):
+                getattr(supervisord.unix().two, method)(*arguments)
+    assert supervisord.unix().two.getAPIVersion() == "2.0"
+    assert "read_onyl" in supervisord.unix().two.getStats()["settings_error"]
     assert supervisord.unix().cache.store("k", "v") is True
     supervisord.sections["two"] = {"read_only": "inet_http_server"}
     supervisord.reload()
@@ -298,6 +432,8 @@ WRITES: list[tuple[str, tuple[object, ...]]] = [
 ]
 # Stands for the newest revision.
 NEWEST = "newest"
+# Also where nobody can tell what is stored.
+ALWAYS_ANSWERED = {"getAPIVersion", "getStats"}
 READS: list[tuple[str, tuple[object, ...]]] = [
     ("getAPIVersion", ()),
     ("getKeys", ()),

@@ -3,13 +3,15 @@
 import http.client
 import operator
 import threading
+import time
 import xmlrpc.client
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.conftest import StartSupervisord
-from tests.harness import Supervisord, program, until
+from tests.harness import STORAGE, Supervisord, program, until
 
 WRITERS = 8
 RELOADS = 10
@@ -68,10 +70,49 @@ def settled_descriptors(supervisord: Supervisord) -> int:
     return counts[-1]
 
 
-def wait_for_writes(writers: list[Writer]) -> None:
-    """Wait until each of them has written once more."""
-    before = [writer.writes for writer in writers]
+def wait_for_writes(writers: list[Writer], times: int = 1) -> None:
+    """Wait until each of them has written so many times more."""
+    before = [writer.writes + times - 1 for writer in writers]
     until(lambda: all(map(operator.lt, before, [writer.writes for writer in writers])), "each writes")
+
+
+def in_a_storm(supervisord: Supervisord, act: Callable[[list[Writer]], None]) -> list[Writer]:
+    """Act while eight clients write, each under its own keys; end them, and see that nothing was refused."""
+    writers = [Writer(supervisord, number) for number in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    try:
+        act(writers)
+    finally:
+        for writer in writers:
+            writer.stop.set()
+        for writer in writers:
+            writer.join()
+    assert [refusal for writer in writers for refusal in writer.refusals] == []
+    return writers
+
+
+def reload_again_and_again(supervisord: Supervisord, writers: list[Writer], times: int) -> None:
+    """Reload in both ways, each time after all have written."""
+    for number in range(times):
+        wait_for_writes(writers)
+        if number % 2:
+            supervisord.reload()
+        else:
+            supervisord.hang_up()
+
+
+def reloads_in_a_storm(supervisord: Supervisord, times: int) -> list[Writer]:
+    """Reload so often while eight clients write."""
+
+    def act(writers: list[Writer]) -> None:
+        reload_again_and_again(supervisord, writers, times)
+        if STORAGE == "etcd":
+            # Each connection is made when it is needed first: several to write, and one for what is asked each second.
+            wait_for_writes(writers, 20)
+            time.sleep(1.5)
+
+    return in_a_storm(supervisord, act)
 
 
 def runs(supervisord: Supervisord) -> bool:
@@ -84,23 +125,11 @@ def test_ten_reloads_under_eight_writers_lose_no_acknowledged_write_and_leave_no
 ) -> None:
     supervisord = start(more=program("sleeper"), daemon=daemon)
     until(lambda: runs(supervisord), "sleeper runs")
+    if STORAGE == "etcd":
+        # So that what is there before and afterwards are the connections of a generation that has gone on.
+        reloads_in_a_storm(supervisord, 1)
     pid, descriptors = supervisord.pid, settled_descriptors(supervisord)
-    writers = [Writer(supervisord, number) for number in range(WRITERS)]
-    for writer in writers:
-        writer.start()
-    try:
-        for number in range(RELOADS):
-            wait_for_writes(writers)
-            if number % 2:
-                supervisord.reload()
-            else:
-                supervisord.hang_up()
-    finally:
-        for writer in writers:
-            writer.stop.set()
-        for writer in writers:
-            writer.join()
-    assert [refusal for writer in writers for refusal in writer.refusals] == []
+    writers = reloads_in_a_storm(supervisord, RELOADS)
     assert supervisord.pid == pid
     items = supervisord.unix().cache.getItems()
     assert supervisord.inet().cache.getItems() == items
@@ -110,4 +139,6 @@ def test_ten_reloads_under_eight_writers_lose_no_acknowledged_write_and_leave_no
         assert writer.acknowledged <= items[writer.key] <= writer.attempted
         assert items[writer.key] == items[f"{writer.key}/twin"]
     until(lambda: runs(supervisord), "sleeper runs")
-    assert settled_descriptors(supervisord) == descriptors
+    # SQLite keeps one that it must not close while another one holds locks on the same file, and uses it again.
+    spare = 1 if STORAGE == "sqlite" else 0
+    assert descriptors <= settled_descriptors(supervisord) <= descriptors + spare

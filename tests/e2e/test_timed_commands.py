@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_commands import QUIET, run
-from tests.harness import START_SECONDS, Supervisord, program, running, until
+from tests.harness import START_SECONDS, Supervisord, parts, program, running, until
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,8 @@ def test_history_lists_each_change_with_who_and_why(owned: Supervisord, markers:
 
 def test_a_long_history_is_listed_whole(owned: Supervisord, markers: Any) -> None:
     for number in range(6):
-        markers.storeMany({f"{number}/{item}": 1 for item in range(400)})
+        for part in parts({f"{number}/{item}": 1 for item in range(400)}):
+            markers.storeMany(part)
     status, output, _ = run(owned, "cache_history")
     assert status == 0
     assert [line.split("\t")[3] for line in output.splitlines()][-2400:] == [

@@ -2,7 +2,9 @@
 
 import math
 import os
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
@@ -24,6 +26,7 @@ from supervisor_cache.errors import (
     NoSuchKeyError,
     WrongTypeError,
 )
+from tests.database import assert_agreement, assert_integrity
 from tests.model import Bench, json_size
 
 LIMITS = Limits(max_entries=6, max_key_bytes=8, max_value_bytes=40, max_total_bytes=1000, max_changes=20)
@@ -54,6 +57,8 @@ PREFIXES = st.sampled_from(["a", "ab", "z", "ä", "\U0010ffff", "nothing"])
 
 PROCESSES = ("p:0", "p:1")
 
+MEMORY = Path("/dev/shm")  # a folder that no disk slows down
+
 
 class Stored(NamedTuple):
     """What the model knows of an entry; ``end`` on the clock that only grows."""
@@ -75,7 +80,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Bench(LIMITS)
+        self.bench = self.make_bench()
         self.limits = LIMITS
         self.model: dict[str, Stored] = {}
         self.revision = self.bench.cache.revision
@@ -85,6 +90,9 @@ class Machine(RuleBasedStateMachine):
         self.pid = 100
         for process in PROCESSES:
             self.spawn(process)
+
+    def make_bench(self) -> Bench:
+        return Bench(LIMITS)
 
     def spawn(self, process: str) -> None:
         self.bench.pids[process] = self.pid
@@ -506,10 +514,42 @@ class Machine(RuleBasedStateMachine):
         assert shown == self.changes
 
 
+class SqliteMachine(Machine):
+    """The same over a database, which is closed and opened in between, and agrees with memory after each step."""
+
+    def make_bench(self) -> Bench:
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
+        return Bench(LIMITS, Path(self.folder.name) / "cache.db")
+
+    @rule()
+    def restart(self) -> None:
+        cache, clock = self.bench.cache, self.bench.clock
+        ends = {key: entry.expires for key, entry in cache.content().entries.items() if entry.expires}
+        self.bench.limits = self.limits
+        self.bench.reopen()
+        # From now on they are counted from the wall clock of this moment.
+        for key, end in ends.items():
+            self.model[key] = self.model[key]._replace(end=end + clock.up - clock.now)
+        self.revision = self.bench.engine.revision
+        self.time_goes_by(0)
+
+    @invariant()
+    def the_database_agrees_with_memory(self) -> None:
+        path = self.bench.path
+        assert path is not None
+        assert_agreement(path, self.bench.cache.content())
+
+    def teardown(self) -> None:
+        self.bench.close()
+        assert self.bench.path is not None
+        assert_integrity(self.bench.path)
+        self.folder.cleanup()
+
+
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "2000"))
 Machine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("MACHINE_EXAMPLES", "2000")),
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+SqliteMachine.TestCase.settings = settings(Machine.TestCase.settings, max_examples=EXAMPLES // 10)
 TestMachine = Machine.TestCase
+TestSqliteMachine = SqliteMachine.TestCase

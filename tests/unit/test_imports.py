@@ -15,11 +15,15 @@ ALLOWED = {
     "errors": set(),
     "core": {"errors"},
     "engines": {"core", "errors"},
-    "server": {"core", "engines", "errors", "supervisor"},
+    "server": {"core", "engines", "errors", "http", "supervisor"},
+    "http": {"core", "errors", "server", "supervisor"},
     "rpcinterface": {"server", "supervisor"},
-    "ctl": {"core", "errors", "supervisor"},
-    "controllerplugin": {"core", "ctl", "errors", "supervisor"},
     "client": {"core", "errors"},
+    "testing": {"client", "core", "engines", "errors"},
+    "commands": {"client", "core", "errors"},
+    "ctl": {"client", "commands", "errors", "supervisor"},
+    "controllerplugin": {"commands", "core", "ctl", "supervisor"},
+    "cli": {"__version__", "client", "commands", "core", "errors", "server", "click"},
     "__init__": {"client", "errors"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -51,17 +55,25 @@ def test_a_module_imports_only_what_its_place_allows(module: Path) -> None:
 
 @pytest.mark.parametrize("entry_point", ["rpcinterface", "controllerplugin"])
 def test_everything_is_imported_at_start(entry_point: str) -> None:
-    folder = {"rpcinterface": ("core", "engines", "server"), "controllerplugin": ("core", "ctl")}[entry_point]
+    folder = {"rpcinterface": ("core", "engines", "http", "server"), "controllerplugin": ("commands", "ctl")}[
+        entry_point
+    ]
     code = f"import sys, supervisor_cache.{entry_point}; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     used = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in MODULES}
     expected = {name for name in used if name.split(".")[1] in folder and not name.endswith("__init__")}
     if entry_point == "controllerplugin":
-        expected = {name for name in expected if name.split(".")[1] == "ctl"}
+        expected = {name for name in expected if name.split(".")[1] in {"commands", "ctl"}}
     assert expected <= set(modules)
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+# What a client or the command needs only now and then is imported then.
+AT_START = [
+    module for module in MODULES if module.relative_to(PACKAGE).parts[0] not in {"__init__.py", "client", "cli"}
+]
+
+
+@pytest.mark.parametrize("module", AT_START, ids=lambda module: str(module.relative_to(PACKAGE)))
 def test_a_module_imports_at_its_top_alone(module: Path) -> None:
     tree = ast.parse(module.read_text())
     nested = [
@@ -71,8 +83,6 @@ def test_a_module_imports_at_its_top_alone(module: Path) -> None:
         for node in ast.iter_child_nodes(parent)
         if isinstance(node, ast.Import | ast.ImportFrom)
     ]
-    if module == PACKAGE / "__init__.py":  # whose names are imported when they are asked for
-        nested = [node for node in nested if isinstance(node, ast.Import) or "client" not in str(node.module)]
     assert nested == []
 
 
@@ -80,3 +90,29 @@ def test_the_package_itself_imports_only_its_errors() -> None:
     code = "import sys; before = set(sys.modules); import supervisor_cache; print(*set(sys.modules) - before)"
     added = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert sorted(added) == ["supervisor_cache", "supervisor_cache.errors"]
+
+
+def modules_after(code: str) -> set[str]:
+    """The modules that are imported once ``code`` has run."""
+    command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split())
+
+
+def test_the_client_needs_no_modules_of_supervisor() -> None:
+    code = "sys.modules['supervisor'] = None\nfrom supervisor_cache import connect\nconnect('http://localhost:1')"
+    assert not {name for name in modules_after(code) if name.startswith("supervisor.")}
+
+
+def test_a_verb_imports_nothing_that_it_does_not_use() -> None:
+    code = "from supervisor_cache.cli.main import dispatch\ndispatch(['--url', 'unix:///none', 'fetch', 'k'])"
+    modules = modules_after(code)
+    used = {name for name in modules if name.startswith("supervisor_cache.")}
+    assert not {name for name in used if name.split(".")[1] in {"engines", "server", "ctl"}}
+    own = {name for name in used if name.startswith("supervisor_cache.cli.")}
+    assert own == {f"supervisor_cache.cli.{name}" for name in ("globals", "main", "own")}
+    assert not modules & {"click", "configparser", "inspect", "ssl_", "sqlite3", "subprocess", "supervisor"}
+
+
+def test_a_local_read_asks_for_no_network() -> None:
+    code = "from supervisor_cache.cli.main import dispatch\ndispatch(['--local', '/none', 'fetch', 'k'])"
+    assert not modules_after(code) & {"click", "http.client", "xmlrpc.client", "socket"}

@@ -4,15 +4,15 @@ A write is planned, committed by the engine, applied to the entries in memory, a
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias, TypeVar
 
 from supervisor_cache.core import operations
 from supervisor_cache.core.answer import Answer
-from supervisor_cache.core.engine import Engine, Outcome, Refused
+from supervisor_cache.core.engine import Content, Engine, Outcome, Refused, SharedEngine, Told
 from supervisor_cache.core.entries import Entries
-from supervisor_cache.core.entry import NEVER, Batch, Clock, Entry, Owner
+from supervisor_cache.core.entry import EXPIRE, NEVER, RELEASE, RESET, STORE, Batch, Clock, Entry, Owner
 from supervisor_cache.core.history import Change, History
 from supervisor_cache.core.keys import checked_prefix
 from supervisor_cache.core.limits import MAX_REPLY_BYTES, MAX_REPLY_ENTRIES, Limits
@@ -31,6 +31,8 @@ Observer: TypeAlias = Callable[[Batch], None]
 # Bytes of an element of getKeys beside the key, and of getEntries beside key, value, note and owner; at most.
 _KEY_MARKUP = len("<value><string></string></value>\n")
 _ENTRY_MARKUP = 530
+# Entries of a shared storage whose end is looked after at once.
+_DUE_AT_ONCE = 500
 
 
 class Counters:
@@ -99,6 +101,21 @@ class Cache:
     def limits(self, limits: Limits) -> None:
         self._view.limits = limits
         self.history.trim(limits.max_changes, limits.max_total_bytes - self._entries.size)
+
+    # All of it
+
+    def content(self) -> Content:
+        """Answer all that is kept, as it is: not a copy."""
+        history = self.history
+        return Content(self._entries.by_key, history.commits, history.since, self.engine.revision)
+
+    def load(self, content: Content) -> None:
+        """Begin anew with ``content``, which a storage has handed over. Nobody is told of it as of changes."""
+        self._entries.load(content.entries)
+        limits = self._view.limits
+        self.history.load(
+            content.commits, content.since, limits.max_changes, limits.max_total_bytes - self._entries.size
+        )
 
     # Reads
 
@@ -193,6 +210,34 @@ class Cache:
         """
         return self._page(prefix, after, limit, _ENTRY_MARKUP)
 
+    def page(self, prefix: object, after: object, limit: int, room: int) -> tuple[list[tuple[str, Entry]], bool]:
+        """Answer keys and entries, in code-point order, and whether there are more.
+
+        Args:
+            prefix: Only those whose key starts so.
+            after: Only those beyond this key.
+            limit: Only so many.
+            room: Only so many bytes, but one entry in any case.
+
+        Raises:
+            InvalidArgumentsError: An argument is wrong.
+        """
+        names = self._select(prefix, after, limit + 1)
+        found: list[tuple[str, Entry]] = []
+        by_key = self._entries.by_key
+        for name in names[:limit]:
+            entry = by_key[name]
+            room -= entry.size
+            if room < 0 and found:
+                break
+            found.append((name, entry))
+        return found, len(found) < len(names)
+
+    def peek(self, key: str) -> Entry | None:
+        """Answer the entry of ``key``, None where there is none; it counts for no statistics."""
+        self._expire()
+        return self._entries.by_key.get(key)
+
     def changes(self, since: object, prefix: object = "", limit: object = 0) -> list[Change]:
         """List changes; see `History.changes_after`.
 
@@ -243,6 +288,8 @@ class Cache:
         Raises:
             CacheError: What it ended in; an `Answer` is told likewise.
         """
+        if self.engine.shared:
+            return self._write_shared(operation, via, args, self._clock.elapsed())
         if self._entries.next_deadline != NEVER:
             self._expire()
         view = self._view
@@ -267,6 +314,27 @@ class Cache:
                 self.counters.refused += 1
                 raise outcome.error
 
+    def _write_shared(self, operation: Operation[T], via: str, args: tuple[object, ...], begun: float) -> T | Answer[T]:
+        view = self._view
+        view.now = self._clock.wall()
+        try:
+            plan = operation(view, *args)
+        except CacheError:
+            self.counters.refused += 1
+            raise
+        if not plan.mutations and not plan.relied and plan.prefix is None:
+            return plan.answer(self.engine.revision)
+        plan.time = view.now
+        plan.via = via
+        plan.begun = begun
+        outcome = self.engine.commit(plan)
+        if isinstance(outcome, Answer):
+            return self._follow(outcome, plan, partial(self._write_shared, operation, via, args, begun))
+        if isinstance(outcome, Refused):
+            self.counters.refused += 1
+            raise outcome.error
+        raise AssertionError("a shared engine answers later")
+
     def _follow(self, pending: Answer[Outcome], plan: Plan[T], again: Callable[[], T | Answer[T]]) -> Answer[T]:
         answer: Answer[T] = Answer()
 
@@ -281,6 +349,8 @@ class Cache:
                 return
             if isinstance(outcome, int):
                 answer.resolve(plan.answer(outcome))
+            elif isinstance(outcome, Told):
+                answer.resolve(plan.answer(outcome.revision))
             elif isinstance(outcome, Refused):
                 self.counters.refused += 1
                 answer.reject(outcome.error)
@@ -292,6 +362,13 @@ class Cache:
 
     def release(self, owner: Owner) -> None:
         """Take away what ends with ``owner``, which has ended."""
+        if self.engine.shared:
+            keys = self._entries.owned_by(owner.pid)
+            if keys:
+                shared: SharedEngine = self.engine  # type: ignore[assignment]  # it says so
+                shared.end(RELEASE, owner.name, keys)
+                self.hide(keys)
+            return
         while self._entries.owned_by(owner.pid):
             released = self.write(operations.release, owner.name, owner.pid)
             if isinstance(released, Answer):
@@ -305,9 +382,52 @@ class Cache:
         """Do what is due between calls; to be called at least once a second."""
         self._expire()
 
+    # A copy of what is shared
+
+    def receive(self, batch: Batch, *, own: bool) -> None:
+        """Take over a change that a shared storage tells of; ``own`` where this cache has asked for it."""
+        self._apply(batch, batch.revision)
+        if not own:
+            self.counters.writes -= 1
+        self.counters.expired += sum(1 for kind, _, _ in batch.mutations if kind == EXPIRE)
+
+    def hide(self, keys: Sequence[str]) -> None:
+        """Have the entries of ``keys`` not be read any more, without a change: that is told when it is committed."""
+        gone = Batch()
+        gone.mutations = [(RELEASE, key, None) for key in keys]
+        self._entries.apply(gone)
+
+    def show(self, entries: Mapping[str, Entry]) -> None:
+        """Have ``entries``, which were hidden, be read again."""
+        for key, entry in entries.items():
+            back = Batch()
+            back.mutations = ((STORE, key, entry),)
+            back.revision = entry.revision
+            self._entries.apply(back)
+
+    def due(self, elapsed: float) -> list[str]:
+        """List the keys of entries whose end has come at ``elapsed``."""
+        if self._entries.next_deadline > elapsed:
+            return []
+        return self._entries.due(elapsed, _DUE_AT_ONCE)
+
+    def start_over(self, content: Content) -> None:
+        """Do as `load`, and tell all who follow the changes that they have to begin anew."""
+        self.load(content)
+        reset = Batch()
+        reset.mutations = ((RESET, "", None),)
+        reset.note = reset.via = ""
+        reset.time = self._clock.wall()
+        reset.revision = content.revision
+        self._untold.append(reset)
+        if not self._telling:
+            self._tell()
+
     def _expire(self) -> None:
         """Take away what has ended, before anybody reads or writes."""
         while self._entries.next_deadline <= self._clock.elapsed() and not self._expiring:
+            if self.engine.shared:
+                return
             self._expire_some()
 
     def _expire_some(self) -> None:

@@ -1,6 +1,7 @@
 """The entries of one cache in memory, the only thing that reads look at."""
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 
 from supervisor_cache.core.entry import CLEAR, NEVER, Batch, Entry, Owner
@@ -53,9 +54,9 @@ class Entries:
             end = min(end, start + limit)
         return self._sorted[start:end]
 
-    def due(self, elapsed: float) -> list[str]:
-        """List the keys whose entries have ended at ``elapsed``, in the order of their ends."""
-        return self._deadlines.passed(elapsed)
+    def due(self, elapsed: float, most: int) -> list[str]:
+        """List the keys whose entries have ended at ``elapsed``, in the order of their ends; the first ``most``."""
+        return self._deadlines.passed(elapsed, most)
 
     def owned_by(self, pid: int) -> list[str]:
         """List the keys of the entries that end with the process ``pid``, in code-point order."""
@@ -64,6 +65,18 @@ class Entries:
     def owners(self) -> set[Owner]:
         """Answer every owner of an entry."""
         return {self.by_key[next(iter(keys))].owner for keys in self._owned.values()}
+
+    def load(self, entries: Mapping[str, Entry]) -> None:
+        """Begin anew with ``entries``."""
+        self._drop_all()
+        self.by_key.update(entries)
+        self._deadlines = _Deadlines(self.by_key)
+        self._sorted = sorted(entries)
+        self.size = sum(entry.size for entry in entries.values())
+        for key, entry in entries.items():
+            if entry.owner.pid or entry.deadline != NEVER:
+                self._bind(key, entry)
+        self.next_deadline = self._deadlines.next()
 
     def apply(self, batch: Batch) -> None:  # noqa: C901 - in one piece, for it runs at each write
         """Make the changes of ``batch`` readable."""
@@ -151,16 +164,22 @@ class _Deadlines:
             heappop(heap)
         return heap[0][0] if heap else NEVER
 
-    def passed(self, elapsed: float) -> list[str]:
+    def passed(self, elapsed: float, most: int) -> list[str]:
         """List the keys whose entries have ended, in the order of their ends. They stay until they are deleted."""
-        found = []
-        places = [0]
-        while places:
-            place = places.pop()
-            if place < len(self._heap) and self._heap[place][0] <= elapsed:
-                found.append(self._heap[place])
-                places += (2 * place + 1, 2 * place + 2)
-        return [end[2] for end in sorted(found) if self._holds(end)]
+        heap = self._heap
+        found: list[str] = []
+        # The next one in order is the top, or a child of one that has been listed.
+        next_ones = [(heap[0], 0)] if heap else []
+        while next_ones and len(found) < most:
+            end, place = heappop(next_ones)
+            if end[0] > elapsed:
+                break
+            if self._holds(end):
+                found.append(end[2])
+            for child in (2 * place + 1, 2 * place + 2):
+                if child < len(heap):
+                    heappush(next_ones, (heap[child], child))
+        return found
 
     def _holds(self, end: tuple[float, int, str]) -> bool:
         entry = self._by_key.get(end[2])

@@ -14,6 +14,9 @@ EXPIRE = "expire"
 RELEASE = "release"
 CLEAR = "clear"
 
+# No kind of a change, but said in the place of one where changes are not known any more: who follows them starts over.
+RESET = "reset"
+
 KINDS = (STORE, TOUCH, DELETE, EXPIRE, RELEASE, CLEAR)
 
 NEVER = math.inf
@@ -113,9 +116,12 @@ class Batch:
         time: When it was planned, in seconds since the epoch.
         via: The server or process that it came through; empty for the cache itself.
         revision: That all of its changes share, once it has been committed.
+        prefix: That of all keys that the decision looked at beside ``relied``; None for none.
+        seen: The newest revision when it was planned; only where the entries are shared.
+        begun: When the call was planned first, on the clock that only grows; likewise.
     """
 
-    __slots__ = ("mutations", "note", "relied", "revision", "time", "via")
+    __slots__ = ("begun", "mutations", "note", "prefix", "relied", "revision", "seen", "time", "via")
 
     mutations: Sequence[Mutation]
     note: str
@@ -123,3 +129,6 @@ class Batch:
     time: float
     via: str
     revision: int
+    prefix: str | None
+    seen: int
+    begun: float

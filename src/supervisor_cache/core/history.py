@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
@@ -41,7 +41,13 @@ class Change(NamedTuple):
 
 # A commit without its values: revision, time, note, via, (kind, key) of each change, and the bytes that it counts for.
 # A bare tuple, for one is made at each write.
-_Record: TypeAlias = tuple[int, float, str, str, list[tuple[str, str]], int]
+Commit: TypeAlias = tuple[int, float, str, str, list[tuple[str, str]], int]
+
+
+def commit_of(revision: int, time: float, note: str, via: str, changes: list[tuple[str, str]]) -> Commit:
+    """Answer the commit that made ``changes``."""
+    size = _COMMIT_BYTES + utf8_length(note) + sum(_CHANGE_BYTES + utf8_length(key) for _, key in changes)
+    return revision, time, note, via, changes, size
 
 
 class History:
@@ -57,27 +63,45 @@ class History:
         self.since = revision
         self.changes = 0
         self.size = 0
-        self._records: deque[_Record] = deque()
+        self._records: deque[Commit] = deque()
 
     def append(self, batch: Batch, max_changes: int, max_bytes: int) -> None:
         """Keep what ``batch`` changed, then no more than ``max_changes`` and ``max_bytes``."""
         note, mutations = batch.note, batch.mutations
-        size = _COMMIT_BYTES + utf8_length(note)
+        size = _COMMIT_BYTES + utf8_length(note) if note else _COMMIT_BYTES
         changes = []
         for kind, key, _ in mutations:
             changes.append((kind, key))
-            size += _CHANGE_BYTES + utf8_length(key)
-        if len(changes) > 1 and not _fits(note, batch.via, changes):
+            size += _CHANGE_BYTES + (len(key) if key.isascii() else utf8_length(key))
+        self._keep((batch.revision, batch.time, note, batch.via, changes, size))
+        if self.changes > max_changes or self.size > max_bytes:
+            self.trim(max_changes, max_bytes)
+
+    @property
+    def commits(self) -> Sequence[Commit]:
+        """All that are kept, oldest first."""
+        return self._records
+
+    def load(self, commits: Iterable[Commit], since: int, max_changes: int, max_bytes: int) -> None:
+        """Begin anew with ``commits``, oldest first, which are all there are after ``since``."""
+        self._records.clear()
+        self.changes = self.size = 0
+        self.since = since
+        for commit in commits:
+            self._keep(commit)
+        self.trim(max_changes, max_bytes)
+
+    def _keep(self, commit: Commit) -> None:
+        revision, _, note, via, changes, size = commit
+        if len(changes) > 1 and not _fits(note, via, changes):
             # No reply could hold it, and half a commit must not be told.
             self._records.clear()
             self.changes = self.size = 0
-            self.since = batch.revision
+            self.since = revision
             return
-        self._records.append((batch.revision, batch.time, note, batch.via, changes, size))
+        self._records.append(commit)
         self.changes += len(changes)
         self.size += size
-        if self.changes > max_changes or self.size > max_bytes:
-            self.trim(max_changes, max_bytes)
 
     def trim(self, max_changes: int, max_bytes: int) -> None:
         """Drop the oldest commits until no more than ``max_changes`` and ``max_bytes`` are kept."""
@@ -114,7 +138,9 @@ class History:
         found: list[Change] = []
         size = 0
         for record in self._after(since):
-            revision, time, note, via, _, _ = record
+            revision, time, note, via, made, _ = record
+            if len(made) == 1 and not made[0][1].startswith(prefix) and made[0][0] != CLEAR:
+                continue  # nearly all, where few keys have the prefix
             changes = [Change(revision, kind, key, time, note, via) for kind, key in _matching(record, prefix)]
             if not changes:
                 continue
@@ -128,12 +154,12 @@ class History:
                 break
         return found
 
-    def _after(self, since: int) -> Iterator[_Record]:
+    def _after(self, since: int) -> Iterator[Commit]:
         start = bisect_right(self._records, since, key=itemgetter(0))
         return islice(self._records, start, None)
 
 
-def _matching(record: _Record, prefix: str) -> list[tuple[str, str]]:
+def _matching(record: Commit, prefix: str) -> list[tuple[str, str]]:
     return [change for change in record[4] if change[1].startswith(prefix) or change[0] == CLEAR]
 
 

@@ -11,7 +11,6 @@ nothing. Each raises
 from supervisor_cache.core.entry import CLEAR, DELETE, EXPIRE, RELEASE, STORE, TOUCH, Entry, Mutation
 from supervisor_cache.core.keys import checked_prefix
 from supervisor_cache.core.options import (
-    NONE,
     checked_revision,
     checked_ttl,
     delete_options,
@@ -34,7 +33,7 @@ from supervisor_cache.core.plan import (
 )
 from supervisor_cache.core.text import shown, utf8_length
 from supervisor_cache.core.values import MAX_INT, MIN_INT
-from supervisor_cache.errors import InvalidArgumentsError, LimitExceededError, WrongTypeError
+from supervisor_cache.errors import InvalidArgumentsError, OutOfRangeError, WrongTypeError
 
 # What ends by itself goes in revisions that a reply of `getChanges` can hold: a larger one would reset the history.
 _AT_ONCE = 500
@@ -58,12 +57,24 @@ def _revision(revision: int) -> int:
 
 def store(view: View, key: object, value: object, options: object = "") -> Plan[bool]:
     """Store ``value`` under ``key``, whatever was there."""
+    if options == "":
+        return put(view, name := key_of(view, key), measured(view, name, value, NO_TERMS), _true)
     chosen = store_options(options)
     name = key_of(view, key)
-    entry = measured(view, name, value, NO_TERMS if chosen is NONE else terms_of(view, chosen))
+    entry = measured(view, name, value, terms_of(view, chosen))
     if chosen.if_changed and unchanged(view, name, entry):
         return Plan(_true, relied={name: view.entries.revision(name)})
     return put(view, name, entry, _true)
+
+
+def replace(view: View, key: object, value: object, options: object = "") -> "Plan[int | None]":
+    """Do as `store`, but answer the new revision; None where ``if_changed`` finds nothing to do."""
+    chosen = store_options(options)
+    name = key_of(view, key)
+    entry = measured(view, name, value, terms_of(view, chosen))
+    if chosen.if_changed and unchanged(view, name, entry):
+        return Plan(_none, relied={name: view.entries.revision(name)})
+    return put(view, name, entry, _revision)
 
 
 def store_many(view: View, items: object, options: object = "") -> "Plan[int | None]":
@@ -135,7 +146,7 @@ def increment(view: View, key: object, delta: object = 1, options: object = "") 
         raise WrongTypeError(f"the value of {shown(name)} is no integer")
     total = number + delta
     if not MIN_INT <= total <= MAX_INT:
-        raise LimitExceededError(f"the value of {shown(name)} would pass 32 bits")
+        raise OutOfRangeError(f"the value of {shown(name)} would pass 32 bits")
     terms = terms_of(view, chosen)
     entry = measured(view, name, total, terms if old is None else kept_terms(terms, chosen, old))
     relied = {name: view.entries.revision(name)}
@@ -178,7 +189,7 @@ def delete(view: View, key: object, options: object = "") -> Plan[bool]:
     note = delete_options(options).note or ""
     name = key_of(view, key)
     if name not in view.entries.by_key:
-        return Plan(_true)
+        return Plan(_true, relied={name: 0})
     return Plan(_true, ((DELETE, name, None),), note)
 
 
@@ -203,7 +214,9 @@ def delete_many(view: View, keys: object, options: object = "") -> Plan[int]:
         raise InvalidArgumentsError("keys must be an array")
     check_number(len(keys), "keys", view)
     names = dict.fromkeys([key_of(view, key) for key in keys])
-    return _delete_all(view, [name for name in names if name in view.entries.by_key], note)
+    found = [name for name in names if name in view.entries.by_key]
+    relied = {name: view.entries.revision(name) for name in names}
+    return Plan(lambda _revision: len(found), [(DELETE, name, None) for name in found], note, relied)
 
 
 def delete_prefix(view: View, prefix: object, options: object = "") -> Plan[int]:
@@ -212,20 +225,57 @@ def delete_prefix(view: View, prefix: object, options: object = "") -> Plan[int]
     start = checked_prefix(prefix)
     if not start:
         raise InvalidArgumentsError("prefix must not be empty; clear takes all entries away")
-    return _delete_all(view, view.entries.keys(start), note)
+    return _delete_all(view, view.entries.keys(start), note, prefix=start)
+
+
+def batch(
+    view: View, items: object, keys: object, conditions: object, options: object = ""
+) -> "Plan[int | list[str] | None]":
+    """Store each value of the struct ``items``, delete the entries of all ``keys``, an array: all or nothing.
+
+    Args:
+        view: What is there.
+        items: Values by key.
+        keys: No key of ``items``.
+        conditions: Revisions by key; where one is not that of the key's entry (``''``: there must be none), nothing
+            is done.
+        options: Of what is stored.
+
+    Answers the new revision; None where nothing had to be changed; the keys whose condition does not hold.
+    """
+    stored = store_many(view, items, options)
+    if not isinstance(keys, list):
+        raise InvalidArgumentsError("keys must be an array")
+    if not isinstance(conditions, dict):
+        raise InvalidArgumentsError("conditions must be a struct")
+    check_number(len(keys) + len(conditions) + len(stored.mutations), "keys", view)
+    names = dict.fromkeys([key_of(view, key) for key in keys])
+    both = names.keys() & set(items)  # type: ignore[call-overload]  # a struct by now
+    if both:
+        raise InvalidArgumentsError(f"key {shown(min(both))} is to be stored and deleted")
+    expected = {key_of(view, key): checked_revision(revision) for key, revision in conditions.items()}
+    relied = {**stored.relied, **{name: view.entries.revision(name) for name in (*expected, *names)}}
+    failed: int | list[str] | None = [name for name, revision in expected.items() if relied[name] != revision]
+    if failed:
+        return Plan(lambda _revision: failed, relied=relied)
+    gone: list[Mutation] = [(DELETE, name, None) for name in names if name in view.entries.by_key]
+    mutations = [*stored.mutations, *gone]
+    if not mutations:
+        return Plan(_none, relied=relied)
+    return Plan(_revision, mutations, store_options(options).note or "", relied)
 
 
 def clear(view: View, options: object = "") -> Plan[bool]:
     """Take all entries away."""
     note = delete_options(options).note or ""
     if not len(view.entries):
-        return Plan(_true)
+        return Plan(_true, prefix="")
     return Plan(_true, ((CLEAR, "", None),), note)
 
 
 def expire(view: View) -> Plan[int]:
     """Take away the entries whose end has come, `_AT_ONCE` at most. Answers how many there were."""
-    return _delete_all(view, view.entries.due(view.clock.elapsed())[:_AT_ONCE], "", EXPIRE)
+    return _delete_all(view, view.entries.due(view.clock.elapsed(), _AT_ONCE), "", EXPIRE)
 
 
 def release(view: View, pid: int) -> Plan[int]:
@@ -233,7 +283,7 @@ def release(view: View, pid: int) -> Plan[int]:
     return _delete_all(view, view.entries.owned_by(pid)[:_AT_ONCE], "", RELEASE)
 
 
-def _delete_all(view: View, names: list[str], note: str, kind: str = DELETE) -> Plan[int]:
+def _delete_all(view: View, names: list[str], note: str, kind: str = DELETE, prefix: str | None = None) -> Plan[int]:
     count = len(names)
     relied = {name: view.entries.revision(name) for name in names}
-    return Plan(lambda _revision: count, [(kind, name, None) for name in names], note, relied)
+    return Plan(lambda _revision: count, [(kind, name, None) for name in names], note, relied, prefix)

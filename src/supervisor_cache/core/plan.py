@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from supervisor_cache.core.codec import pack
+from supervisor_cache.core.codec import QUOTES, Packed, pack
 from supervisor_cache.core.entries import Entries
 from supervisor_cache.core.entry import NEVER, NOBODY, STORE, Batch, Clock, Entry, Mutation, Owner
 from supervisor_cache.core.keys import checked_key
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.core.options import NONE, Options
-from supervisor_cache.core.text import shown, utf8_length, xml_growth
-from supervisor_cache.core.values import MEMBER_MARKUP
-from supervisor_cache.errors import InvalidArgumentsError, LimitExceededError
+from supervisor_cache.core.text import is_plain, shown, utf8_length, xml_growth
+from supervisor_cache.core.values import MEMBER_MARKUP, STRING_MARKUP
+from supervisor_cache.errors import FullError, InvalidArgumentsError, LimitExceededError
 
 T = TypeVar("T")
 
@@ -62,7 +62,9 @@ class Plan(Batch, Generic[T]):
         mutations: Sequence[Mutation] = (),
         note: str = "",
         relied: Mapping[str, int] = _NOTHING,
+        prefix: str | None = None,
     ) -> None:
+        self.prefix = prefix
         self.answer = answer
         self.mutations = mutations
         self.note = note
@@ -127,18 +129,31 @@ def kept_terms(terms: Terms, options: Options, old: Entry) -> Terms:
 def measured(view: View, key: str, value: object, terms: Terms) -> Entry:
     """Make the entry of a value that can be stored, within ``max_value_bytes``."""
     limit = view.limits.max_value_bytes
+    if terms is NO_TERMS and type(value) is str and is_plain(value) and is_plain(key):
+        # Nothing in either is escaped, in JSON or in XML: in one piece, for it runs at most writes.
+        length = len(value)
+        if length + QUOTES > limit:
+            _check_growth(view, key, length + QUOTES)
+        size = len(key) + length
+        return Entry(value, size + QUOTES, size + STRING_MARKUP + MEMBER_MARKUP, view.now)
     if type(value) in {list, dict} and 2 * len(value) > limit:  # type: ignore[arg-type]  # has a length by now
         # An element takes two bytes at least: to look at all of them would take long.
         _check_growth(view, key, 2 * len(value), "at least ")  # type: ignore[arg-type]  # likewise
-    packed, as_json, in_reply = pack(value)
-    if as_json > limit:
-        _check_growth(view, key, as_json)
+    packed = pack(value)
+    if packed[1] > limit:
+        _check_growth(view, key, packed[1])
+    return sized(key, packed, view.now, terms)
+
+
+def sized(key: str, packed: tuple[Packed, int, int], modified: float, terms: Terms) -> Entry:
+    """Make the entry of what `pack` answers."""
+    kept, as_json, in_reply = packed
     in_key = utf8_length(key)
     size, in_reply = in_key + as_json, in_key + in_reply + MEMBER_MARKUP + xml_growth(key)
     if terms is NO_TERMS:
-        return Entry(packed, size, in_reply, view.now)
+        return Entry(kept, size, in_reply, modified)
     size += utf8_length(terms.note) + utf8_length(terms.owner.name)
-    return Entry(packed, size, in_reply, view.now, *terms)
+    return Entry(kept, size, in_reply, modified, *terms)
 
 
 def _check_growth(view: View, key: str, as_json: int, about: str = "") -> None:
@@ -205,7 +220,7 @@ def admit(view: View, more_entries: int, more_bytes: int) -> None:
     """Refuse growth past a limit. What is over one already, since a reload lowered it, may stay and shrink."""
     count = len(view.entries) + more_entries
     if more_entries > 0 and count > view.limits.max_entries:
-        raise LimitExceededError(f"there would be {count} entries; max_entries is {view.limits.max_entries}")
+        raise FullError(f"there would be {count} entries; max_entries is {view.limits.max_entries}")
     size = view.entries.size + more_bytes
     if more_bytes > 0 and size > view.limits.max_total_bytes:
-        raise LimitExceededError(f"there would be {size} bytes; max_total_bytes is {view.limits.max_total_bytes}")
+        raise FullError(f"there would be {size} bytes; max_total_bytes is {view.limits.max_total_bytes}")

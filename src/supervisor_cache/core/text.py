@@ -7,7 +7,12 @@ import re
 _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
 _NOT_ONE_LINE = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 
+# Printable ASCII that neither JSON nor XML escapes.
+_PLAIN = re.compile(r"[ !#-%'-;=?-\[\]-~]*")
+
 SHOWN_CHARACTERS = 200
+
+is_plain = _PLAIN.fullmatch
 
 
 def misfit(text: str) -> str | None:

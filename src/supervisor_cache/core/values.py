@@ -51,14 +51,10 @@ def reply_size(value: object) -> int:
         InvalidArgumentsError: The value cannot be stored; the text says where in it, and why.
     """
     try:
-        return _measure(value, 0)
+        return _MEASURES.get(type(value), _refuse)(value, 0)
     except MisfitError as error:
         where = "".join(reversed(error.path))
         raise InvalidArgumentsError(f"value{where}: {error.reason}") from None
-
-
-def _measure(value: object, depth: int) -> int:
-    return _MEASURES.get(type(value), _refuse)(value, depth)
 
 
 def _refuse(value: object, _depth: int) -> NoReturn:
@@ -126,7 +122,7 @@ def _measure_struct(value: "dict[object, object]", depth: int) -> int:
             bad = misfit(name)
             if bad is not None:
                 raise MisfitError(f"its name has {bad}, which cannot be stored")
-            size += MEMBER_MARKUP + xml_text_size(name) + _measure(item, depth + 1)
+            size += MEMBER_MARKUP + xml_text_size(name) + _MEASURES.get(type(item), _refuse)(item, depth + 1)
     except MisfitError as error:
         error.path.append(f"[{shown(str(name), 40)}]")
         raise

@@ -1,20 +1,23 @@
 """Runs one verb as a command of supervisorctl."""
 
-import os
+import pprint
 import shlex
-import sys
 from functools import partial
 from xmlrpc.client import ProtocolError
 
 from supervisor.supervisorctl import Controller, ControllerPluginBase
 
-from supervisor_cache.ctl.arguments import UsageError, take_apart
-from supervisor_cache.ctl.output import UnshowableError, complain, say_on_stderr, write
-from supervisor_cache.ctl.session import INTERRUPTED, REFUSED, USAGE, FailureError, Session
-from supervisor_cache.ctl.verbs import Verb
-from supervisor_cache.errors import CacheError
+from supervisor_cache.client.cache import CacheClient
+from supervisor_cache.commands.arguments import UsageError
+from supervisor_cache.commands.failures import INTERRUPTED
+from supervisor_cache.commands.output import Out
+from supervisor_cache.commands.running import run, with_usage
+from supervisor_cache.commands.verbs import Verb
+from supervisor_cache.ctl.caller import ProxyCaller
+from supervisor_cache.errors import AccessDeniedError
 
 DEFAULT_NAMESPACE = "cache"
+_UNAUTHORIZED = 401
 
 
 class Commands(ControllerPluginBase):
@@ -41,36 +44,28 @@ class Commands(ControllerPluginBase):
             self.ctl.exitstatus = INTERRUPTED
 
     def _run(self, verb: Verb, command: str, line: str) -> None:
-        about = command
-        try:
+        out = Out(self.ctl.stdout, pprint.pformat)
+        options = self.ctl.options
+
+        def connect() -> CacheClient:
+            # Anew for each command: a login at the prompt changes the password.
+            proxy = partial(self.ctl.get_server_proxy, self.namespace)
+            return CacheClient(ProxyCaller(proxy, self.namespace, options.serverurl))
+
+        def work() -> int:
             typed = self._typed(command, line)
             if typed == ["--help"]:
-                self.say(f"{verb.usage.line(command)}\t{verb.help}")
-                return
-            words = take_apart(verb.usage, typed)
-            about = (words.arguments or [""])[0] or command
-            # Connects anew for each command: a login at the prompt changes the password.
-            connect = partial(self.ctl.get_server_proxy, self.namespace)
-            verb.run(Session(connect, self.namespace, self.ctl.options.serverurl), words, self.say)
-        except UsageError as error:
-            self._fail(USAGE, command, str(error))
-            say_on_stderr(f"usage: {verb.usage.line(command)}")
-        except CacheError as error:
-            self._fail(USAGE, about, error.fault_string)
-        except FailureError as failure:
-            self._fail(failure.status, failure.subject or about, failure.reason)
-        except ProtocolError:
-            # 401. At the prompt, supervisorctl asks for the password and comes again.
-            if self.ctl.options.interactive:
-                raise
-            self._fail(REFUSED, self.ctl.options.serverurl, "user or password missing or wrong")
-        except UnshowableError as error:
-            self._fail(REFUSED, about, str(error))
-        except OSError as error:
-            # Of stdout: a pipe that is closed has seen enough. Either way Python must not try again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if not isinstance(error, BrokenPipeError):
-                self._fail(REFUSED, "stdout", error.strerror or str(error))
+                out.say(f"{verb.usage.line(command)}\t{verb.help}")
+                return 0
+            return run(verb, command, typed, connect, self.namespace, out, asks_for_password=bool(options.interactive))
+
+        try:
+            status = with_usage(work, command, verb.usage.line(command))
+        except AccessDeniedError:
+            # supervisorctl asks for the password and comes again.
+            raise ProtocolError(options.serverurl, _UNAUTHORIZED, "", {}) from None
+        if status:
+            self.ctl.exitstatus = status
 
     def _typed(self, command: str, line: str) -> list[str]:
         """Answer the words after the command. supervisorctl joins its arguments; where it has them, take those."""
@@ -81,11 +76,3 @@ class Commands(ControllerPluginBase):
             return shlex.split(line)
         except ValueError as error:
             raise UsageError(str(error)) from None
-
-    def say(self, text: str) -> None:
-        """Show a line of the answer."""
-        write(self.ctl.stdout, text)
-
-    def _fail(self, status: int, subject: str, reason: str) -> None:
-        complain(subject, reason)
-        self.ctl.exitstatus = status

@@ -1,5 +1,6 @@
 """``storage = memory``: entries live as long as supervisord does, and nothing is written anywhere."""
 
+from supervisor_cache.core.engine import State
 from supervisor_cache.core.entry import Batch
 
 
@@ -11,6 +12,9 @@ class MemoryEngine:
     """
 
     kind = "memory"
+    shared = False
+    state = State.OK
+    detail = ""
 
     def __init__(self, now: float) -> None:
         self.revision = int(now * 1_000_000)

@@ -6,10 +6,12 @@ import re
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
+from urllib.parse import unquote_plus
 
 from supervisor.medusa.http_server import http_channel, http_request
 
 from supervisor_cache.core.text import shown
+from supervisor_cache.http.replies import SAFETY
 from supervisor_cache.server.log import Log, contain
 
 _LENGTH = re.compile("[0-9]+")
@@ -19,9 +21,12 @@ _ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+# With this Supervisor's own page starts and stops processes, whatever the method.
+_ACTION = "action="
 # At the start of a line, lower case; also without the colon that belongs there.
 _FIELD = re.compile(
-    "\n[ \t]*(content-length|transfer-encoding|origin|sec-fetch-site|host)[ \t]*(?::[ \t]*([^\n]*))?(?![^\n])"
+    "\n[ \t]*(content-length|transfer-encoding|origin|sec-fetch-site|sec-fetch-dest|host)"
+    "[ \t]*(?::[ \t]*([^\n]*))?(?![^\n])"
 )
 
 # A larger body than this is cut off.
@@ -78,6 +83,8 @@ def verdict(policy: Policy, method: str, path: str, header: Iterable[str]) -> in
         status = _judge_host(policy, path, fields)
     if status is None and method not in _SAFE_METHODS and ("origin" in fields or "sec-fetch-site" in fields):
         status = _judge_origin(policy, fields)
+    if status is None and "sec-fetch-site" in fields and _ACTION in unquote_plus(path):
+        status = _judge_action(fields)
     return status
 
 
@@ -103,6 +110,12 @@ def _judge_origin(policy: Policy, fields: dict[str, list[str]]) -> int | None:
     if all(_is_own_origin(origin, hosts, policy.allowed_hosts) for origin in fields.get("origin", ())):
         return None
     return FORBIDDEN
+
+
+def _judge_action(fields: dict[str, list[str]]) -> int | None:
+    # A link that somebody follows is a document; what stands in another site's page is not, and nobody sees it.
+    is_foreign = not _FOREIGN_SITES.isdisjoint(fields["sec-fetch-site"])
+    return FORBIDDEN if is_foreign and fields.get("sec-fetch-dest") != ["document"] else None
 
 
 def _judge_length(policy: Policy, method: str, path: str, fields: dict[str, list[str]]) -> int | None:
@@ -187,35 +200,44 @@ class RequestGuard:
             self._admitted.add(asked)
 
     def handle_request(self, request: http_request) -> None:
-        """Refuse ``request`` unread, and close the connection.
-
-        Closed in both directions at once, it would break while the client is still sending, and the answer would go
-        unseen. So what was announced is taken, and forgotten.
-        """
-        channel = request.channel
+        """Refuse ``request`` unread, and close the connection."""
         left = contain(self._log, "the request guard's handle_request", 0, self._refuse, request)
-        if 0 < left <= _MOST_DISCARDED and not channel.ac_out_buffer:
-            channel.current_request = _Discard(channel)
-            channel.set_terminator(left)
-            with contextlib.suppress(OSError):
-                channel.socket.shutdown(socket.SHUT_WR)
-        else:
-            channel.close_when_done()
+        close_unread(request.channel, left)
 
     def _refuse(self, request: http_request) -> int:
         # What follows is the body, unread: with the usual terminator it would be taken for further requests.
         request.channel.set_terminator(None)
         request.responses = {**request.responses, **_REASONS}
         request["Connection"] = "close"
+        for name, value in SAFETY.items():
+            request[name] = value
         status = self._status or FORBIDDEN
         self._log.repeated(
             f"refused with {status}", f"a request to {shown(request.uri, 100)} was refused: {_EXPLANATIONS[status]}"
         )
         request.error(status)
-        if status == LENGTH_REQUIRED:
-            return 0
-        lengths = _fields(request.header).get("content-length", [""])
-        return int(lengths[0]) if re.fullmatch("[0-9]{1,9}", lengths[0]) else 0
+        return 0 if status == LENGTH_REQUIRED else announced(request)
+
+
+def announced(request: http_request) -> int:
+    """Answer how long the body of ``request`` is, as it says; 0 where nobody can tell."""
+    lengths = _fields(request.header).get("content-length", [""])
+    return int(lengths[0]) if re.fullmatch("[0-9]{1,9}", lengths[0]) else 0
+
+
+def close_unread(channel: http_channel, left: int) -> None:
+    """Close a connection on which an answer has been sent, and ``left`` bytes of a body not been read.
+
+    Closed in both directions at once, it would break while the client is still sending, and the answer would go unseen.
+    So what was announced is taken, and forgotten.
+    """
+    if 0 < left <= _MOST_DISCARDED and not channel.ac_out_buffer:
+        channel.current_request = _Discard(channel)
+        channel.set_terminator(left)
+        with contextlib.suppress(OSError):
+            channel.socket.shutdown(socket.SHUT_WR)
+    else:
+        channel.close_when_done()
 
 
 class _Discard:

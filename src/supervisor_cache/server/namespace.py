@@ -11,13 +11,14 @@ from supervisor_cache.core.limits import Limits
 from supervisor_cache.core.text import shown
 from supervisor_cache.core.values import MAX_INT
 from supervisor_cache.engines.memory import MemoryEngine
-from supervisor_cache.errors import InvalidArgumentsError, UnavailableError
+from supervisor_cache.errors import InvalidArgumentsError
 from supervisor_cache.server.backlog import Backlog, Step
 from supervisor_cache.server.clock import HostClock
 from supervisor_cache.server.events import EventObserver
 from supervisor_cache.server.log import Log, contain
 from supervisor_cache.server.owners import Processes
 from supervisor_cache.server.settings import Settings
+from supervisor_cache.server.storage import Storage
 from supervisor_cache.server.waiting import Waiting
 
 
@@ -28,6 +29,8 @@ class Namespace:
         name: What stands after ``rpcinterface:``.
         settings: What the section says; after a reload with a wrong section, what it said before.
         settings_error: Why the settings are not those of the file; empty if they are.
+        storage: Where its entries are kept.
+        refusal: Why every call is refused: no section was right yet, or nobody can tell what is stored; else empty.
         cache: The entries.
         waiting: The clients that wait for a change.
         publications: How many messages of processes were applied.
@@ -41,7 +44,8 @@ class Namespace:
         self.settings_error = ""
         self._log = log
         self._backlog = backlog
-        self._unusable = False
+        self.refusal = ""
+        self._unusable = ""
         self._started = time.monotonic()
         self.waiting = Waiting()
         self.publications = 0
@@ -50,28 +54,33 @@ class Namespace:
         self._events = EventObserver(name, log, backlog)
         clock = HostClock()
         self.cache = Cache(MemoryEngine(clock.wall()), settings.limits, clock, self._find_owner, self._report)
+        self.storage = Storage(name, self.cache, clock, log, self.release_all, lambda: backlog.wake())  # noqa: PLW0108 - it is another one after a reload
 
     @classmethod
     def unusable(cls, name: str, error: str, log: Log, backlog: Backlog) -> "Namespace":
         """Make one whose first section, at a reload, was wrong: it refuses every call, and never guesses."""
         namespace = cls(name, Settings(), log, backlog)
         namespace.settings_error = error
-        namespace._unusable = True
+        namespace._unusable = f"not configured: {error}"
+        namespace._see_refusal()
         return namespace
 
     def configure(self, settings: Settings) -> None:
         """Go by ``settings`` from now on. What is over a limit stays, cannot grow, and is warned of once."""
         self.settings = settings
         self.settings_error = ""
-        self._unusable = False
+        self._unusable = ""
         self.cache.limits = settings.limits
+        self.storage.use(settings)
+        self._see_refusal()
         self.cache.observers = (self._events, self.waiting)
         if settings.log_changes:
             self.cache.observers += (self._log_changes,)
+        if self.storage.mirror is not None:
+            self.cache.observers += (self.storage.mirror,)
+        if settings.etcd is not None:
+            self.cache.observers += (self._see_owners,)
         limits = settings.limits
-        over = [] if len(self.cache) == 0 else self._over(limits)
-        if over:
-            self._log.warning(f"{self.name}: {'; '.join(over)}: all of it is kept, and growth refused")
         for larger, smaller in (
             ("max_key_bytes", "max_total_bytes"),
             ("max_value_bytes", "max_total_bytes"),
@@ -80,6 +89,23 @@ class Namespace:
             sizes = {**limits._asdict(), "max_request_bytes": settings.max_request_bytes}
             if sizes[larger] > sizes[smaller]:
                 self._log.warning(f"{self.name}: {larger} is above {smaller}, which comes first")
+
+    def open(self) -> None:
+        """Begin to work: supervisord is in its loop."""
+        self.storage.open()
+        self._see_refusal()
+        self._warn_of_excess()
+        self.release_all()
+
+    def close(self) -> None:
+        """Let go of what must not outlive a reload."""
+        self.waiting.clear()
+        self.storage.close()
+
+    def _warn_of_excess(self) -> None:
+        over = [] if len(self.cache) == 0 else self._over(self.settings.limits)
+        if over:
+            self._log.warning(f"{self.name}: {'; '.join(over)}: all of it is kept, and growth refused")
 
     def _over(self, limits: Limits) -> list[str]:
         over = []
@@ -98,16 +124,16 @@ class Namespace:
         """Go on with the settings there are: the section is wrong."""
         self.settings_error = error
 
-    def check_usable(self) -> None:
-        """Raise `UnavailableError` if this namespace never had a section that was right."""
-        if self._unusable:
-            raise UnavailableError(f"not configured: {self.settings_error}")
-
     def describe(self) -> str:
         """One line for the log at start."""
-        limits = self.settings.limits
+        limits, database, etcd = self.settings.limits, self.settings.database, self.settings.etcd
+        where = f"sqlite:{ascii(database)[1:-1]}" if database else "memory"
+        if etcd is not None:
+            # What is there has yet to come.
+            most = f"at most {limits.max_entries} entries and {limits.max_total_bytes} bytes"
+            return f"{self.name}: storage etcd://{','.join(etcd.members)}{etcd.prefix}, {most}"
         return (
-            f"{self.name}: storage {self.settings.storage}, {len(self.cache)} entries, {self.cache.size} bytes, "
+            f"{self.name}: storage {where}, {len(self.cache)} entries, {self.cache.size} bytes, "
             f"revision {self.cache.revision}, at most {limits.max_entries} entries and {limits.max_total_bytes} bytes"
         )
 
@@ -125,7 +151,7 @@ class Namespace:
             "bytes": min(cache.size, MAX_INT),
             "revision": str(cache.revision),
             "limits": limits,
-            "storage": {"kind": cache.engine.kind, "state": "ok", "detail": ""},
+            "storage": self.storage.stats(),
             "settings_error": self.settings_error,
             "read_only": sorted(self.settings.read_only),
             "hits": float(counters.hits),
@@ -146,12 +172,29 @@ class Namespace:
 
     def tidy(self) -> None:
         """Do what is due between calls."""
-        contain(self._log, "what is due in a namespace", None, self.cache.tidy)
+        contain(self._log, "what is due in a namespace", None, self._do_what_is_due)
+
+    def _do_what_is_due(self) -> None:
+        self.storage.tick()
+        self._see_refusal()
+        self.cache.tidy()
+
+    def _see_refusal(self) -> None:
+        self.refusal = self._unusable or self.storage.refusal
 
     def release_all(self) -> None:
         """Take away what ends with a process: none has been started yet."""
         for owner in self.cache.owners():
             self.cache.release(owner)
+
+    def _see_owners(self, batch: Batch) -> None:
+        """Release what has been committed for a process that has ended meanwhile."""
+        for _, _, entry in batch.mutations:
+            if entry is not None and entry.owner.pid and not self._lives(entry.owner):
+                self.cache.release(entry.owner)
+
+    def _lives(self, owner: Owner) -> bool:
+        return self.processes is not None and self.processes.lives(owner)
 
     def _find_owner(self, name: str) -> Owner:
         if self.processes is None:

@@ -57,6 +57,13 @@ class Processes:
             raise InvalidArgumentsError(f"owner {shown(name)} is not running")
         return Owner(full_name(process), process.pid)
 
+    def lives(self, owner: Owner) -> bool:
+        """Whether ``owner`` has not ended."""
+        group_name, process_name = split_namespec(owner.name)
+        group = self._supervisord.process_groups.get(group_name)
+        process = None if group is None or process_name is None else group.processes.get(process_name)
+        return process is not None and is_alive(process, owner.pid)
+
     def on_end(self, log: Log, tell: Callable[[Owner], None]) -> None:
         """Have ``tell`` called with each process that has ended, once supervisord has reaped it."""
 

@@ -13,7 +13,7 @@ from supervisor_cache.core import publication
 from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.entry import Owner
 from supervisor_cache.core.text import shown
-from supervisor_cache.errors import CacheError
+from supervisor_cache.errors import CacheError, UnavailableError
 from supervisor_cache.server.log import Log, contain
 from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.owners import full_name, is_alive
@@ -134,7 +134,8 @@ class Publishing:
             return
 
         def write() -> int | Answer[int | None] | None:
-            namespace.check_usable()
+            if namespace.refusal:
+                raise UnavailableError(namespace.refusal)
             return namespace.cache.write(publication.publish, owner.name, owner, publication.read(body))
 
         answer: Answer[int | None] = Answer()

@@ -17,7 +17,7 @@ from supervisor_cache.core.entry import Entry
 from supervisor_cache.core.history import Change
 from supervisor_cache.core.keys import checked_prefix
 from supervisor_cache.core.options import checked_revision, checked_timeout
-from supervisor_cache.errors import CacheError, ReadOnlyError, ShutdownError
+from supervisor_cache.errors import CacheError, ReadOnlyError, ShutdownError, UnavailableError
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.namespace import Namespace
 
@@ -67,7 +67,7 @@ class CacheNamespaceRPCInterface:
 
         @return string  The version, as 2.0
         """
-        return self._read(lambda: API_VERSION)
+        return self._read_always(lambda: API_VERSION)
 
     def getKeys(self, prefix: object = "", after: object = "", limit: object = 0) -> list[str]:
         """Return the keys of the entries, sorted by code point
@@ -165,7 +165,7 @@ class CacheNamespaceRPCInterface:
 
         @return struct  namespace, identification, entries, bytes, revision, limits, storage, and counters
         """
-        return self._read(lambda: self._namespace.stats(self._host.identification()))
+        return self._read_always(lambda: self._namespace.stats(self._host.identification()))
 
     def store(self, key: object, data: object, options: object = "") -> Any:
         """Store a value under key, whatever was there
@@ -301,6 +301,14 @@ class CacheNamespaceRPCInterface:
         except Exception as error:
             raise self._fault(error) from None
 
+    def _read_always(self, function: Callable[[], T]) -> T:
+        """Answer also where nobody can tell what is stored."""
+        try:
+            self._check_running()
+            return function()
+        except Exception as error:
+            raise self._fault(error) from None
+
     def _write(self, translate: Callable[[T], Any], operation: Operation[T], *args: object) -> Any:
         try:
             self._check()
@@ -351,10 +359,14 @@ class CacheNamespaceRPCInterface:
         revision = str(self._cache.revision)
         return {"changed": self._cache.changed_since(after, prefix), "revision": revision}
 
-    def _check(self) -> None:
+    def _check_running(self) -> None:
         if self._host.shutting_down():
             raise ShutdownError("supervisord is shutting down")
-        self._namespace.check_usable()
+
+    def _check(self) -> None:
+        self._check_running()
+        if self._namespace.refusal:
+            raise UnavailableError(self._namespace.refusal)
 
     def _fault(self, error: Exception) -> RPCError:
         """Translate ``error``. Only a wrong number of arguments may leave a method as a `TypeError`."""

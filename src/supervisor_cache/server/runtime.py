@@ -5,9 +5,11 @@ between two reloads; the `Runtime` outlives them all.
 """
 
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from supervisor import events
@@ -16,6 +18,10 @@ from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
 from supervisor_cache.core.entry import Owner
+from supervisor_cache.core.text import shown
+from supervisor_cache.http.handler import CacheHandler, Confinement, with_login
+from supervisor_cache.http.routes import Routes
+from supervisor_cache.http.watching import Watchers
 from supervisor_cache.server.backlog import Backlog
 from supervisor_cache.server.guards import Policy, RequestGuard, local_hosts
 from supervisor_cache.server.log import Log, contain
@@ -25,6 +31,8 @@ from supervisor_cache.server.owners import Processes
 from supervisor_cache.server.publishing import Publishing
 from supervisor_cache.server.rpc import CacheNamespaceRPCInterface
 from supervisor_cache.server.settings import Settings, SettingsError, read_settings
+
+_SHUTDOWN = SupervisorStates.SHUTDOWN
 
 
 class Runtime:
@@ -75,19 +83,19 @@ class SupervisordHost:
     """The running supervisord, as the RPC methods see it."""
 
     def __init__(self, supervisord: Supervisor) -> None:
-        self._supervisord = supervisord
+        self._options = supervisord.options
 
     def shutting_down(self) -> bool:
         """Whether it is on its way out; a reload does not count."""
-        return self._supervisord.get_state() == SupervisorStates.SHUTDOWN
+        return self._options.mood == _SHUTDOWN
 
     def identification(self) -> str:
         """The fixed string of its configuration file."""
-        return str(self._supervisord.options.identifier)
+        return str(self._options.identifier)
 
     def wake_deferred(self) -> None:
         """Have it look at all deferred replies in its next round."""
-        wake_deferred(self._supervisord.options.get_socket_map())
+        wake_deferred(self._options.get_socket_map())
 
 
 class Generation:
@@ -120,6 +128,8 @@ class Generation:
         self._on_closed = on_closed
         self._calls = 0
         self._live: list[Namespace] = []
+        self._interfaces: dict[str, dict[str, CacheNamespaceRPCInterface]] = {}
+        self._watchers: dict[str, Watchers] = {}
         self._sections = {
             name: given for name, made_by, given in self._options.rpcinterface_factories if made_by is factory
         }
@@ -136,17 +146,20 @@ class Generation:
         """Make the next RPC interface."""
         server, section = divmod(self._calls, len(self._sections))
         self._calls += 1
-        namespace = self._namespaces[list(self._sections)[section]]
-        return CacheNamespaceRPCInterface(namespace, self._servers[server], self._host, self._log)
+        name = list(self._sections)[section]
+        made = CacheNamespaceRPCInterface(self._namespaces[name], self._servers[server], self._host, self._log)
+        self._interfaces.setdefault(self._servers[server], {})[name] = made
+        return made
 
     def _configure(self) -> None:
         read: dict[str, Settings] = {}
         wrong: dict[str, list[str]] = {}
         for name, given in self._sections.items():
             try:
-                read[name] = read_settings(name, given, self._servers)
+                read[name] = read_settings(name, given, self._servers, self._options.here or ".")
             except SettingsError as error:
                 wrong[name] = error.lines
+        self._find_shared_files(read, wrong)
         if wrong and self._options.first:
             self._refuse_to_start([line for lines in wrong.values() for line in lines])
         for name, settings in read.items():
@@ -154,8 +167,39 @@ class Generation:
         for name, lines in wrong.items():
             self._do_without(name, "; ".join(lines))
         for name in self._namespaces.keys() - self._sections.keys():
-            entries = len(self._namespaces[name].cache)
-            self._log.warning(f"{name}: no longer configured; its {entries} entries are kept until supervisord ends")
+            entries, settings = len(self._namespaces[name].cache), self._namespaces[name].settings
+            where = ascii(settings.database) if settings.etcd is None else "etcd"
+            if settings.database or settings.etcd is not None:
+                del self._namespaces[name]
+                self._log.warning(f"{name}: no longer configured; its {entries} entries stay in {where}")
+            else:
+                self._log.warning(
+                    f"{name}: no longer configured; its {entries} entries are kept until supervisord ends"
+                )
+
+    def _find_shared_files(self, read: dict[str, Settings], wrong: dict[str, list[str]]) -> None:
+        """Move sections whose file another one has from ``read`` to ``wrong``."""
+        while self._found_shared_file(read, wrong):
+            pass  # a section that keeps its old file may be in the way of another one
+
+    def _found_shared_file(self, read: dict[str, Settings], wrong: dict[str, list[str]]) -> bool:
+        kept = {name: self._namespaces[name].settings for name in wrong if name in self._namespaces}
+        users: dict[object, str] = {}
+        for name, settings in [*kept.items(), *read.items()]:
+            path = settings.database or settings.mirror
+            if not path:
+                continue
+            user = users.setdefault(_file(path), name)
+            if user != name and name in read:
+                option = "storage" if settings.database else "mirror"
+                line = (
+                    f"[rpcinterface:{name}] {option} = {shown(self._sections[name][option])}: [rpcinterface:{user}] "
+                    "has this file; each needs one of its own"
+                )
+                wrong[name] = [line]
+                del read[name]
+                return True
+        return False
 
     def _refuse_to_start(self, lines: list[str]) -> NoReturn:
         for line in lines:
@@ -170,7 +214,6 @@ class Generation:
         if namespace is None:
             namespace = self._namespaces[name] = Namespace(name, settings, self._log, self._backlog)
         namespace.configure(settings)
-        self._log.info(namespace.describe())
 
     def _do_without(self, name: str, error: str) -> None:
         """Go on with a section that is wrong: the processes are stopped by now, and raising would keep them so."""
@@ -191,6 +234,8 @@ class Generation:
         if self._publishing.do_slice():
             self._backlog.wake()
         self._backlog.do_slice()
+        for watchers in self._watchers.values():
+            contain(self._log, "telling of changes over HTTP", None, watchers.do_round)
         self._log.report_repeats()
 
     def _on_process_end(self, owner: Owner) -> None:
@@ -199,26 +244,59 @@ class Generation:
         self._publishing.forget(owner)
 
     def _close(self) -> None:
+        for name, watchers in self._watchers.items():
+            contain(self._log, "the closing of streams", None, watchers.close)
+            # A section that is wrong at the reload keeps the observers that it has.
+            cache = self._namespaces[name].cache
+            cache.observers = tuple(observer for observer in cache.observers if observer is not watchers)
         for namespace in self._live:
-            namespace.waiting.clear()
+            contain(self._log, "the closing of a namespace", None, namespace.close)
         self._publishing.clear()
         self._backlog.do_all()
         self._backlog.wake = _nothing
         self._on_closed()
 
     def _enter_the_loop(self) -> None:
-        for config, server in self._options.httpservers:
-            server.install_handler(RequestGuard(self._policy(config), self._log))
         _, server = self._options.httpservers[0]
         hook = LoopHook(server, self._options.get_socket_map(), self._log, self._on_round, self._close)
         self._backlog.wake = hook.wake
+        for config, server in self._options.httpservers:
+            # The one that is installed last is asked first.
+            self._serve(config, server, hook.wake)
+            server.install_handler(RequestGuard(self._policy(config), self._log))
         self._live = list(self._namespaces.values())
         processes = Processes(self.supervisord)
         processes.on_end(self._log, self._on_process_end)
         self._publishing.subscribe(processes.all())
-        for namespace in self._live:
+        for name, namespace in self._namespaces.items():
             namespace.processes = processes
-            contain(self._log, "the release of what processes owned", None, namespace.release_all)
+            contain(self._log, "the opening of a namespace", None, namespace.open)
+            if name in self._sections:
+                self._log.info(namespace.describe())
+
+    def _serve(self, config: dict[str, Any], server: Any, wake: Callable[[], None]) -> None:
+        """Serve the caches under their paths, and confine the servers that are to serve nothing else."""
+        section = config["section"]
+        confined: dict[str, CacheNamespaceRPCInterface] = {}
+        for name, interface in self._interfaces.get(section, {}).items():
+            settings = self._namespaces[name].settings
+            if settings.http:
+                routes = Routes(self._namespaces[name], section, self._host, self._watchers_of(name, wake))
+                server.install_handler(with_login(config, CacheHandler(name, routes, self._log)))
+            if section in settings.confine:
+                confined[name] = interface
+        if confined:
+            paths = tuple(f"/{name}/" for name in confined if self._namespaces[name].settings.http)
+            confinement = Confinement(self.supervisord, confined, paths, self._log)
+            server.install_handler(with_login(config, confinement))
+
+    def _watchers_of(self, name: str, wake: Callable[[], None]) -> Watchers:
+        found = self._watchers.get(name)
+        if found is None:
+            namespace = self._namespaces[name]
+            found = self._watchers[name] = Watchers(namespace, self._log, wake, self._host.shutting_down)
+            namespace.cache.observers = (*namespace.cache.observers, found)
+        return found
 
     def _policy(self, config: dict[str, Any]) -> Policy:
         settings = [self._namespaces[name].settings for name in self._sections]
@@ -229,6 +307,15 @@ class Generation:
             guarded_paths=tuple(f"/{name}/" for name in self._sections),
             open_inet=config["family"] == socket.AF_INET and not config["username"],
         )
+
+
+def _file(path: str) -> object:
+    """Answer what tells whether two paths mean one file."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
 def _nothing() -> None:

@@ -4,7 +4,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable
 
-from supervisor_cache.core.entry import CLEAR, Batch
+from supervisor_cache.core.entry import CLEAR, RESET, Batch
 from supervisor_cache.errors import LimitExceededError
 
 # supervisord looks at a deferred reply at least every 1.5 s as long as its client is there, and never tells that it
@@ -94,7 +94,7 @@ class Waiting:
 def _concerned(batch: Batch, waiters: list[Waiter]) -> list[Waiter]:
     mutations = batch.mutations
     kind, key, _ = mutations[0]
-    if kind == CLEAR:
+    if kind in {CLEAR, RESET}:
         return waiters
     if len(mutations) == 1:
         return [waiter for waiter in waiters if key.startswith(waiter.prefix)]

@@ -1,17 +1,33 @@
 from socket import socket
 
+class fifo:
+    list: list[object]
+    def __len__(self) -> int: ...
+
 class http_channel:
     current_request: object
+    channel_number: int
+    ac_in_buffer: bytes
     ac_out_buffer: bytes
+    producer_fifo: fifo
     socket: socket
     def set_terminator(self, term: bytes | int | None) -> None: ...
+    def push(self, data: bytes) -> None: ...
+    def push_with_producer(self, producer: object) -> None: ...
+    def send(self, data: bytes) -> int: ...
     def close_when_done(self) -> None: ...
+    def close(self) -> None: ...
 
 class http_request:
     channel: http_channel
+    request: str
     command: str
     uri: str
+    version: str | None
     header: list[str]
+    collector: object
+    reply_code: int
     responses: dict[int, str]
     def __setitem__(self, key: str, value: object) -> None: ...
+    def log(self, bytes: int) -> None: ...
     def error(self, code: int) -> None: ...

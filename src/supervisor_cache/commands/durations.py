@@ -2,7 +2,7 @@
 
 import re
 
-from supervisor_cache.ctl.arguments import UsageError
+from supervisor_cache.commands.arguments import UsageError
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhd]?)", re.ASCII)

@@ -1,0 +1,1 @@
+"""The command ``supervisor-cache``: the verbs for scripts and processes, and what it has alone."""

@@ -1,0 +1,72 @@
+"""The lease of what the processes of this supervisord own: kept alive while it runs, and gone soon after it."""
+
+import contextlib
+import threading
+import time
+
+from supervisor_cache.engines.etcd.gateway import Client, DeniedError, GatewayError, number
+
+# So often within the TTL of the lease it is kept alive.
+_TIMES = 3
+
+
+class Lease:
+    """One lease, made when it is needed first.
+
+    Args:
+        ttl: Seconds after which etcd ends it, if it is not kept alive.
+        timeout: Seconds that a request may take.
+
+    Attributes:
+        number: Of etcd; 0 where there is none.
+    """
+
+    def __init__(self, ttl: int, timeout: float) -> None:
+        self.number = 0
+        self.ttl = ttl
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._due = 0.0
+
+    def ensure(self, client: Client, seconds: float) -> int:
+        """Answer its number, asking etcd for one where there is none; raises as `Client.call` does."""
+        with self._lock:
+            if not self.number:
+                self.number = granted(client, self.ttl, seconds)
+                self._due = time.monotonic() + self.ttl / _TIMES
+            return self.number
+
+    def gone(self, lease: int) -> None:
+        """Take note that etcd does not know ``lease`` any more."""
+        with self._lock:
+            if self.number == lease:
+                self.number = 0
+
+    def keep_alive(self, client: Client) -> None:
+        """Do what is due; to be called about once a second. Raises as `Client.call` does."""
+        lease = self.number
+        if not lease or time.monotonic() < self._due:
+            return
+        try:
+            answer = client.call("/v3/lease/keepalive", {"ID": str(lease)}, min(self._timeout, self.ttl / _TIMES))
+        except DeniedError:
+            self.gone(lease)
+            raise
+        result = answer.get("result", {})
+        if number(result if isinstance(result, dict) else {}, "TTL") <= 0:
+            self.gone(lease)
+            return
+        self._due = time.monotonic() + self.ttl / _TIMES
+
+    def revoke(self, client: Client, seconds: float) -> None:
+        """End it, and with it all that the processes of this supervisord own; if that fails, etcd does in time."""
+        with self._lock:
+            lease, self.number = self.number, 0
+        if lease:
+            with contextlib.suppress(GatewayError):
+                client.call("/v3/lease/revoke", {"ID": str(lease)}, seconds)
+
+
+def granted(client: Client, ttl: int, seconds: float) -> int:
+    """Ask for a lease; raises as `Client.call` does."""
+    return number(client.call("/v3/lease/grant", {"TTL": str(ttl)}, seconds, patient=True), "ID")

@@ -1,0 +1,1 @@
+"""What runs inside supervisord for web clients: the page and the JSON interface."""

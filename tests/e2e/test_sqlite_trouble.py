@@ -1,0 +1,423 @@
+"""Everything that can be wrong with a database and its folder: supervisord and its processes never notice."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault
+
+import pytest
+
+from tests.conftest import StartSupervisord, missing
+from tests.database import assert_integrity, assert_serves, rows
+from tests.harness import Supervisord, program, until
+
+UNAVAILABLE = 204
+# Longest that anything may hold supervisord up; what a noisy machine adds is not ours.
+HELD_UP_SECONDS = 0.2
+SLACK = 4
+
+
+def section(path: str = "data/cache.db") -> dict[str, dict[str, str]]:
+    return {"cache": {"storage": f"sqlite:{path}"}}
+
+
+def refusal(call: Callable[..., Any], *args: object) -> str:
+    with pytest.raises(Fault) as raised:
+        call(*args)
+    assert raised.value.faultCode == UNAVAILABLE
+    return str(raised.value.faultString)
+
+
+def storage(supervisord: Supervisord) -> Any:
+    return supervisord.unix().cache.getStats()["storage"]
+
+
+@pytest.fixture
+def prepared(make_supervisord: StartSupervisord) -> Supervisord:
+    """A supervisord that is not started yet, with a process and an empty folder for the database."""
+    supervisord = make_supervisord(section(), more=program("sleeper"))
+    data(supervisord).mkdir(mode=0o755)
+    return supervisord
+
+
+def data(supervisord: Supervisord) -> Path:
+    return supervisord.folder / "data"
+
+
+def database(supervisord: Supervisord) -> Path:
+    return data(supervisord) / "cache.db"
+
+
+def fill(supervisord: Supervisord) -> None:
+    """Have entries in the database, and supervisord stopped."""
+    cache = supervisord.start().unix().cache
+    cache.storeMany({f"key/{number:04}": "x" * 100 for number in range(500)})
+    cache.store("k", "v")
+    supervisord.stop()
+
+
+def assert_supervises(supervisord: Supervisord) -> None:
+    """Its process runs, and is started again when it is killed."""
+    until(lambda: supervisord.process("sleeper")["statename"] == "RUNNING", "sleeper runs")
+    pid = supervisord.process("sleeper")["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def is_another() -> bool:
+        found = supervisord.process("sleeper")
+        return bool(found["statename"] == "RUNNING" and found["pid"] != pid)
+
+    until(is_another, "sleeper is started again")
+
+
+@contextlib.contextmanager
+def nobody_waits(supervisord: Supervisord) -> Iterator[None]:
+    """Ask ``getState`` without pause, and fail if an answer takes long."""
+    longest = 0.0
+    over = threading.Event()
+
+    def ask() -> None:
+        nonlocal longest
+        proxy = supervisord.unix().supervisor
+        while not over.is_set():
+            start = time.monotonic()
+            proxy.getState()
+            longest = max(longest, time.monotonic() - start)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asker.join()
+    assert 0 < longest < HELD_UP_SECONDS * SLACK
+
+
+def assert_unreadable(supervisord: Supervisord, why: str) -> None:
+    """Every read and write says so, and so do getStats and the log."""
+    cache = supervisord.unix().cache
+    with nobody_waits(supervisord):
+        for call in (cache.getKeys, cache.getCount, cache.getRevision, cache.clear):
+            assert why in refusal(call)
+        assert why in refusal(cache.fetch, "k")
+        assert why in refusal(cache.store, "k", "w")
+        assert why in refusal(cache.wait, "1", 5)
+        assert cache.getAPIVersion() == "2.0"
+        told = storage(supervisord)
+        assert (told["state"], why in told["detail"]) == ("unavailable", True)
+        assert_supervises(supervisord)
+        time.sleep(1.2)
+    assert supervisord.log.count("unavailable until it can be read") == 1
+    assert why in supervisord.log
+
+
+def assert_recovers(supervisord: Supervisord, items: int = 501) -> None:
+    until(lambda: storage(supervisord)["state"] == "ok", "the storage is all right", 5)
+    cache = supervisord.unix().cache
+    assert cache.getCount() == items
+    assert cache.store("after", "the trouble") is True
+    assert_serves(database(supervisord), cache)
+
+
+def newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def older(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+
+
+def test_a_newer_schema_is_left_alone(prepared: Supervisord) -> None:
+    fill(prepared)
+    newer(database(prepared))
+    before = database(prepared).read_bytes()
+    prepared.start()
+    assert_unreadable(prepared, "version 99")
+    assert database(prepared).read_bytes() == before
+    older(database(prepared))
+    assert_recovers(prepared)
+
+
+def test_the_database_of_another_program_is_left_alone(prepared: Supervisord) -> None:
+    with closing(sqlite3.connect(database(prepared))) as connection:
+        connection.execute("CREATE TABLE precious (data TEXT)")
+    before = database(prepared).read_bytes()
+    prepared.start()
+    assert_unreadable(prepared, "another program")
+    assert database(prepared).read_bytes() == before
+
+
+def test_a_missing_folder_is_waited_for(prepared: Supervisord) -> None:
+    data(prepared).rmdir()
+    prepared.start()
+    assert_unreadable(prepared, "No such file or directory")
+    data(prepared).mkdir(mode=0o755)
+    assert_recovers(prepared, 0)
+
+
+def test_a_folder_that_others_can_write_to_is_not_used(prepared: Supervisord) -> None:
+    fill(prepared)
+    data(prepared).chmod(0o777)
+    prepared.start()
+    assert_unreadable(prepared, "by others")
+    data(prepared).chmod(0o755)
+    assert_recovers(prepared)
+
+
+def test_a_symbolic_link_is_not_followed(prepared: Supervisord) -> None:
+    target = prepared.folder / "target"
+    target.write_text("precious")
+    database(prepared).symlink_to(target)
+    prepared.start()
+    assert_unreadable(prepared, "symbolic link")
+    assert target.read_text() == "precious"
+
+
+def test_a_fifo_is_not_waited_for(prepared: Supervisord) -> None:
+    os.mkfifo(database(prepared), 0o600)
+    prepared.start()
+    assert_unreadable(prepared, "no regular file")
+
+
+def test_a_lock_at_start_is_waited_for(prepared: Supervisord) -> None:
+    fill(prepared)
+    with closing(sqlite3.connect(database(prepared), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        prepared.start()
+        assert_unreadable(prepared, "locked")
+        other.rollback()
+    assert_recovers(prepared)
+
+
+def test_a_lock_later_refuses_writes_and_not_reads(prepared: Supervisord) -> None:
+    fill(prepared)
+    cache = prepared.start().unix().cache
+    cache.store("ends", 1, {"ttl": 1.0})
+    with closing(sqlite3.connect(database(prepared), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with nobody_waits(prepared):
+            assert "locked" in refusal(cache.store, "k", "w")
+            assert "locked" in refusal(cache.clear)
+            assert cache.fetch("k") == "v"
+            assert cache.getCount() == 502
+            until(lambda: storage(prepared)["state"] == "degraded", "it says so")
+            assert_supervises(prepared)
+            until(lambda: cache.getCount() == 501, "what ends, ends")
+        assert prepared.log.count("writes are refused") == 1
+        other.rollback()
+    assert cache.store("k", "w") is True
+    assert_recovers(prepared, 501)
+    cache = restarted(prepared)
+    assert cache.getCount() == 502
+    assert cache.fetch("k") == "w"
+
+
+def restarted(supervisord: Supervisord) -> Any:
+    supervisord.kill()
+    return supervisord.start().unix().cache
+
+
+def test_a_second_supervisord_is_told_who_has_the_file(
+    prepared: Supervisord, make_supervisord: StartSupervisord
+) -> None:
+    fill(prepared)
+    prepared.start()
+    second = make_supervisord(section(str(database(prepared))), more=program("sleeper")).start()
+    assert refusal(second.unix().cache.fetch, "k").startswith(f"UNAVAILABLE: in use by pid {prepared.pid}")
+    assert prepared.unix().cache.fetch("k") == "v"
+    prepared.stop()
+    until(lambda: storage(second)["state"] == "ok", "the second one has it")
+    assert second.unix().cache.fetch("k") == "v"
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"this is no database " * 1000)
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for page in range(1, len(content) // 4096):
+        content[page * 4096] ^= 0x40
+    path.write_bytes(content)
+
+
+def without_header(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(b"\0" * 100 + content[100:])
+
+
+@pytest.mark.parametrize("damage", [garbage, truncated, emptied, flipped, without_header])
+def test_a_corrupt_file_is_set_aside(prepared: Supervisord, damage: Callable[[Path], None]) -> None:
+    fill(prepared)
+    damage(database(prepared))
+    content = database(prepared).read_bytes()
+    cache = prepared.start().unix().cache
+    told = storage(prepared)
+    assert told["state"] == "recovered"
+    aside = [path for path in data(prepared).iterdir() if ".corrupt-" in path.name]
+    assert [path.read_bytes() for path in aside] == [content]
+    assert str(aside[0]) in told["detail"]
+    assert prepared.log.count(" CRIT supervisor_cache") == 1
+    assert "began anew" in prepared.log
+    assert cache.getCount() == 0
+    assert cache.store("k", "new") is True
+    assert_supervises(prepared)
+    prepared.reload()
+    assert storage(prepared)["state"] == "recovered"
+    assert_serves(database(prepared), prepared.unix().cache)
+    cache = restarted(prepared)
+    assert cache.getItems() == {"k": "new"}
+    assert storage(prepared)["state"] == "ok"
+
+
+def unlink(path: Path) -> None:
+    path.unlink()
+
+
+def unlink_all(path: Path) -> None:
+    for one in path.parent.glob(f"{path.name}*"):
+        one.unlink()
+
+
+def unlink_log(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+def replace(path: Path) -> None:
+    other = path.with_name("other")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE restored (data TEXT)")
+    other.replace(path)
+
+
+def remove_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+    path.parent.mkdir(mode=0o755)
+
+
+@pytest.mark.parametrize("take_away", [unlink, unlink_all, unlink_log, replace, remove_folder])
+@pytest.mark.parametrize("then", ["write", "wait"])
+def test_files_that_are_taken_away_are_written_again(
+    prepared: Supervisord, take_away: Callable[[Path], None], then: str
+) -> None:
+    fill(prepared)
+    cache = prepared.start().unix().cache
+    cache.store("acknowledged", 1)
+    entries = cache.getEntries()
+    take_away(database(prepared))
+    with nobody_waits(prepared):
+        if then == "write":
+            cache.store("after", 1)
+            entries = cache.getEntries()
+            assert len(entries) == 503
+        else:
+            until(lambda: database(prepared).exists() and _has(database(prepared), 502), "it is written again", 8)
+    assert_serves(database(prepared), cache)
+    assert restarted(prepared).getEntries() == entries
+    if take_away is replace:
+        aside = [path for path in data(prepared).iterdir() if ".replaced-" in path.name]
+        assert [_tables(path) for path in aside] == [{"restored"}]
+
+
+def _has(path: Path, count: int) -> bool:
+    with contextlib.suppress(sqlite3.Error):
+        return bool(rows(path, "SELECT count(*) FROM entries") == [(count,)])
+    return False
+
+
+def _tables(path: Path) -> set[str]:
+    return {name for (name,) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of a few hundred kilobytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k,mode=0755", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        missing("the right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_refuses_writes_and_loses_nothing(small_disk: Path, make_supervisord: StartSupervisord) -> None:
+    supervisord = make_supervisord(section(str(small_disk / "cache.db")), more=program("sleeper")).start()
+    cache = supervisord.unix().cache
+    stored: dict[str, str] = {}
+    reason = ""
+    for number in range(1000):
+        key = f"key/{number}"
+        try:
+            cache.store(key, "x" * 2000)
+        except Fault as fault:
+            reason = str(fault.faultString)
+            break
+        stored[key] = "x" * 2000
+    assert reason.startswith("UNAVAILABLE: not stored: ")
+    assert "full" in reason
+    with nobody_waits(supervisord):
+        for _ in range(20):
+            refusal(cache.store, "more", "x" * 2000)
+        assert cache.getItems() == stored
+        assert_supervises(supervisord)
+    until(lambda: storage(supervisord)["state"] == "degraded", "it says so")
+    assert supervisord.log.count("writes are refused") >= 1
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    until(lambda: storage(supervisord)["state"] == "ok", "the storage is all right", 5)
+    assert cache.store("after", 1) is True
+    assert_serves(small_disk / "cache.db", cache)
+    cache = restarted(supervisord)
+    assert cache.getItems() == {**stored, "after": 1}
+    supervisord.stop()
+
+
+def test_a_read_only_file_system_leaves_reads(small_disk: Path, make_supervisord: StartSupervisord) -> None:
+    supervisord = make_supervisord(section(str(small_disk / "cache.db")), more=program("sleeper")).start()
+    cache = supervisord.unix().cache
+    cache.store("k", "v")
+    supervisord.stop()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    supervisord.start()
+    assert_unreadable(supervisord, "Read-only file system")
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    until(lambda: storage(supervisord)["state"] == "ok", "the storage is all right", 5)
+    assert supervisord.unix().cache.fetch("k") == "v"
+    supervisord.stop()
+
+
+def test_descriptors_that_run_out_leave_what_is_open(prepared: Supervisord) -> None:
+    fill(prepared)
+    cache = prepared.start().unix().cache
+    cache.store("before", 1)
+    most = max(int(path.name) for path in Path(f"/proc/{prepared.pid}/fd").iterdir()) + 1
+    subprocess.run(["prlimit", f"--pid={prepared.pid}", f"--nofile={most}:"], check=True)
+    for number in range(1200):  # some checkpoints come due
+        cache.store("k", number)
+    assert cache.fetch("k") == 1199
+    subprocess.run(["prlimit", f"--pid={prepared.pid}", "--nofile=1024:"], check=True)
+    cache.store("after", 1)
+    assert_serves(database(prepared), cache)
+    assert_supervises(prepared)
+    assert_integrity(database(prepared))

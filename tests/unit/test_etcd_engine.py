@@ -1,0 +1,220 @@
+"""The etcd engine by itself: what it answers when, whatever its threads bring."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from supervisor_cache.core.answer import Answer
+from supervisor_cache.core.cache import Cache
+from supervisor_cache.core.engine import Outcome, Refused, Told
+from supervisor_cache.core.entry import DELETE, NOBODY, RELEASE, STORE, Batch, Entry, Owner
+from supervisor_cache.core.limits import Limits
+from supervisor_cache.engines.etcd.engine import EtcdEngine
+from supervisor_cache.engines.etcd.following import Changed, Confirmed, Connected, Copied, Follower, _StartOverError
+from supervisor_cache.engines.etcd.gateway import Cluster, LostError, UnreachedError
+from supervisor_cache.engines.etcd.leasing import Lease
+from supervisor_cache.engines.etcd.options import Options
+from supervisor_cache.engines.etcd.records import ENDED, Hold, Reader, Update
+from supervisor_cache.engines.etcd.writing import Committed, Done, Job, Writer
+from supervisor_cache.engines.memory import MemoryEngine
+from supervisor_cache.errors import UnavailableError, UnknownOutcomeError
+from supervisor_cache.server.clock import HostClock
+
+TIMEOUT = 0.2
+
+
+class Jobs:
+    """Takes what is to be written, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.taken: list[Job] = []
+
+    def put(self, job: Job) -> None:
+        self.taken.append(job)
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    return Jobs()
+
+
+@pytest.fixture
+def cache() -> Cache:
+    return Cache(MemoryEngine(0), Limits(), HostClock(), lambda _: NOBODY, raised)
+
+
+@pytest.fixture
+def engine(cache: Cache, jobs: Jobs) -> EtcdEngine:
+    """An engine whose copy is at revision 5."""
+    engine = EtcdEngine(Options(("nowhere:1",), "/p/", timeout=TIMEOUT), HostClock(), cache, lambda: None)
+    cache.engine = engine
+    engine._writer = jobs  # type: ignore[assignment]
+    engine._post(Copied({}, {}, set(), 5))
+    assert engine.tick() is not None
+    engine.accept()
+    return engine
+
+
+def raised(error: Any) -> None:
+    raise error
+
+
+def deletion() -> Batch:
+    batch = Batch()
+    batch.mutations = [(DELETE, "k", None)]
+    batch.note = batch.via = ""
+    batch.relied, batch.prefix = {}, None
+    batch.time, batch.begun = time.time(), HostClock().elapsed()
+    return batch
+
+
+def committed(engine: EtcdEngine, jobs: Jobs, revision: int) -> Answer[Outcome]:
+    """Have etcd take a write, and say so."""
+    answer = engine.commit(deletion())
+    assert isinstance(answer, Answer)
+    assert jobs.taken[-1].begin()
+    engine._post(Done(jobs.taken[-1], Committed(revision)))
+    engine.tick()
+    return answer
+
+
+def tick_until(engine: EtcdEngine, condition: Callable[[], Any], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        engine.tick()
+        time.sleep(0.005)
+
+
+def test_a_write_is_answered_when_the_copy_has_it(engine: EtcdEngine, jobs: Jobs) -> None:
+    answer = committed(engine, jobs, 7)
+    engine._post(Changed([Update(6)]))
+    engine.tick()
+    assert not answer.done
+    engine._post(Changed([Update(7)]))
+    engine.tick()
+    assert answer.result() == Told(7)
+
+
+def test_a_write_that_the_copy_does_not_get_in_time_is_not_acknowledged(engine: EtcdEngine, jobs: Jobs) -> None:
+    answer = committed(engine, jobs, 7)
+    tick_until(engine, lambda: answer.done, TIMEOUT + 1)
+    assert answer.done
+    outcome = answer.result()
+    assert isinstance(outcome, Refused)
+    assert isinstance(outcome.error, UnknownOutcomeError)
+    assert "etcd has taken it at revision 7" in outcome.error.text
+
+
+def told(engine: EtcdEngine, revision: int, kind: str, entry: Entry | None = None, lease: int = 0) -> None:
+    """Have etcd tell of a change of ``k``."""
+    update = Update(revision)
+    update.mutations = [(kind, "k", entry)]
+    update.holds = {"k": Hold(lease)} if entry is not None else {}
+    engine._post(Changed([update]))
+    engine.tick()
+
+
+def test_what_ended_with_a_process_is_released_whether_its_deletion_or_its_lease_was_faster(
+    cache: Cache, engine: EtcdEngine
+) -> None:
+    owner = Owner("web:web", 7)
+    told(engine, 6, STORE, Entry("x", 2, 2, time.time(), owner=owner), lease=1)
+    cache.release(owner)
+    assert cache.peek("k") is None
+    told(engine, 7, ENDED)
+    newest = cache.history.commits[-1]
+    assert (newest[0], newest[3], newest[4]) == (7, "web:web", [(RELEASE, "k")])
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_was_over_while_nobody_could_tell_is_hidden_until_etcd_says_what_it_has(
+    cache: Cache, engine: EtcdEngine, is_there: bool
+) -> None:
+    over = HostClock().elapsed() - 3
+    told(engine, 6, STORE, Entry("x", 2, 2, time.time(), expires=time.time() - 3, deadline=over), lease=1)
+    assert cache.peek("k") is not None
+    engine._silent_since = time.monotonic() - 10
+    for _ in range(2):
+        engine._look_at = 0.0
+        engine.tick()
+    assert cache.peek("k") is None
+    engine._post(Connected("nowhere:1"))
+    engine.tick()
+    if not is_there:
+        told(engine, 7, ENDED)
+    engine._post(Confirmed(time.monotonic()))
+    engine.tick()
+    assert cache.peek("k") is None
+    engine._post(Confirmed(time.monotonic() + 1))
+    engine.tick()
+    entry = cache.peek("k")
+    assert (entry is not None) == is_there
+    assert entry is None or entry.revision == 6
+    assert [commit[0] for commit in cache.history.commits] == [6] if is_there else [6, 7]
+
+
+class Member:
+    """Answers with its revision."""
+
+    def __init__(self, revision: int) -> None:
+        self._revision = revision
+
+    def call(self, *_: Any, **__: Any) -> Any:
+        return {"header": {"cluster_id": "1", "revision": str(self._revision)}}
+
+
+@pytest.mark.parametrize(("found", "is_kept"), [(10, True), (11, True), (9, False)])
+def test_a_member_that_is_behind_for_a_moment_is_no_reason_to_start_over(found: int, is_kept: bool) -> None:
+    follower = Follower(Cluster(Options()), Reader(b"/p/", "", HostClock()), b"/p/", TIMEOUT, raised, lambda: 0)
+    follower.position, follower.cluster_id = 10, "1"
+    member: Any = Member(found)
+    with contextlib.nullcontext() if is_kept else pytest.raises(_StartOverError):
+        follower._check_same({"cluster_id": "1", "revision": "7"}, "nowhere:1", member)
+    with pytest.raises(_StartOverError):
+        follower._check_same({"cluster_id": "2", "revision": "20"}, "nowhere:1", member)
+
+
+class Losing:
+    """Loses its answers, so many of them."""
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+
+    def call(self, *_: Any, **__: Any) -> Any:
+        self._left -= 1
+        if self._left >= 0:
+            raise LostError("lost")
+        return {"succeeded": True, "header": {"revision": "5"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "losses", "expected"), [(False, 1, Committed), (False, 1000, UnreachedError), (True, 1, LostError)]
+)
+def test_what_changes_nothing_is_asked_again_and_never_unknown(changes: bool, losses: int, expected: type) -> None:
+    writer = Writer(Cluster(Options()), Lease(5, TIMEOUT), b"/p/", "", TIMEOUT, raised)
+    batch = deletion()
+    if not changes:
+        batch.mutations = []
+    job = Job("1", batch, {}, 0, time.monotonic() + TIMEOUT, patient=True, must=False)
+    client: Any = Losing(losses)
+    outcome = writer._outcome(client, job)
+    assert type(outcome) is expected
+
+
+@pytest.mark.parametrize(("changes", "expected"), [(False, UnavailableError), (True, UnknownOutcomeError)])
+def test_what_was_sent_and_changes_nothing_has_surely_not_happened(
+    engine: EtcdEngine, jobs: Jobs, changes: bool, expected: type
+) -> None:
+    batch = deletion()
+    if not changes:
+        batch.mutations, batch.relied = [], {"k": 5}
+    answer = engine.commit(batch)
+    assert isinstance(answer, Answer)
+    assert jobs.taken[-1].begin()
+    tick_until(engine, lambda: answer.done, TIMEOUT + 1)
+    outcome = answer.result()
+    assert isinstance(outcome, Refused)
+    assert type(outcome.error) is expected
