@@ -28,7 +28,7 @@ from supervisor_cache.http import openapi, page
 from supervisor_cache.http.clients import Client
 from supervisor_cache.http.metrics import CONTENT_TYPE as METRICS
 from supervisor_cache.http.metrics import metrics
-from supervisor_cache.http.replies import JSON, SANDBOX, TEXT, Reply, answer, as_json, problem, problem_of
+from supervisor_cache.http.replies import JSON, TEXT, Reply, answer, as_json, problem, problem_of
 from supervisor_cache.http.requests import Asked, Refused, key_in_path
 from supervisor_cache.http.shapes import change_json, entry_json, value_json
 from supervisor_cache.http.watching import Watchers
@@ -168,13 +168,13 @@ class Routes:
         if key is None:
             raise InvalidArgumentsError("the key is missing: v1/values/KEY, or ?key=")
         entry = self._cache.entry(key)
-        headers = {"ETag": f'"{entry.revision}"', **SANDBOX}
+        tag = _tag(entry.revision)
         if _is_known(asked, entry):
-            client.respond(Reply(304, headers=headers))
+            client.respond(Reply(304, headers=tag, sandboxed=True))
         elif isinstance(entry.packed, str):
-            client.respond(Reply(200, entry.packed.encode(), TEXT, headers))
+            client.respond(Reply(200, entry.packed.encode(), TEXT, tag, sandboxed=True))
         else:
-            client.respond(Reply(200, value_json(entry.packed).encode(), JSON, headers))
+            client.respond(Reply(200, value_json(entry.packed).encode(), JSON, tag, sandboxed=True))
 
     def _stats(self, asked: Asked, client: Client) -> None:
         asked.parameters()
