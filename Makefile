@@ -22,7 +22,7 @@ ON_ETCD := $(addprefix tests/e2e/test_,owners.py both_servers.py events.py publi
 ALL_ON_ETCD := $(sort $(ON_BOTH) $(ON_ETCD) $(addprefix tests/e2e/test_,leader.py http.py stream.py client.py watch.py lock.py \
   commands.py timed_commands.py))
 
-.PHONY: help demo test test-etcd chaos lint format types bench matrix screenshots clean
+.PHONY: help demo test test-etcd chaos lint format types bench matrix release image screenshots clean
 
 help:
 	@echo 'make demo      a supervisord with the cache on loopback, shown step by step (ONCE=1: and ended)'
@@ -33,6 +33,8 @@ help:
 	@echo 'make types     mypy --strict'
 	@echo 'make bench     figures, as ratios, into benchmarks/RESULTS.md'
 	@echo 'make matrix    the wheel under each installed Python and Supervisor 4.2.0, 4.2.5, 4.3.0'
+	@echo 'make release   sdist and wheel, built twice and equal, with a bill of materials, into dist/'
+	@echo 'make image     the wheel in an image of Debian with nothing else (needs root and debootstrap)'
 	@echo 'make screenshots  the pictures of the page in docs/'
 	@echo 'make clean     take away all that the others made'
 
@@ -93,6 +95,13 @@ bench: $(DEVELOPMENT) $(PEER)
 matrix: $(DEVELOPMENT) $(PEER)
 	$(BIN)/python -m pip install --quiet --group matrix
 	$(BIN)/python scripts/matrix.py $(ARGS)
+
+release: $(DEVELOPMENT)
+	@$(BIN)/python scripts/release.py
+
+image: $(DEVELOPMENT)
+	@$(PYTHON) scripts/programs.py image
+	@$(BIN)/python scripts/image.py
 
 screenshots: $(DEVELOPMENT)
 	@$(PYTHON) scripts/programs.py test
