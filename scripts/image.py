@@ -29,7 +29,7 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 
 [rpcinterface:cache]
 supervisor.rpcinterface_factory = supervisor_cache.rpcinterface:make_cache_rpcinterface
-storage = sqlite:/tmp/cache.db
+storage = sqlite:/srv/cache/cache.db
 http = true
 
 [ctlplugin:cache]
@@ -42,6 +42,7 @@ INSTALL = "python3 -m pip install --quiet --no-deps --no-index --break-system-pa
 # What is typed, and what is to be seen: as an operator does it.
 WALK = (
     (f"{INSTALL} /tmp/*.whl", ""),
+    ("install --directory --mode=700 /srv/cache", ""),
     ("supervisord --version", r"4\.\d+\.\d+"),
     ("supervisor-cache config --check /tmp/supervisord.conf", ".*"),
     ("supervisord -c /tmp/supervisord.conf", ""),
@@ -51,7 +52,7 @@ WALK = (
     ("supervisorctl -c /tmp/supervisord.conf reload", "Restarted supervisord"),
     ("until supervisor-cache --url unix:///tmp/s.sock count 2>/dev/null; do sleep 0.1; done", "1"),
     ("supervisor-cache --url unix:///tmp/s.sock fetch maintenance", "on"),
-    ("supervisor-cache --local /tmp/cache.db fetch maintenance", "on"),
+    ("supervisor-cache --local /srv/cache/cache.db fetch maintenance", "on"),
     ("supervisorctl -c /tmp/supervisord.conf shutdown", "Shut down"),
     ("while [ -e /tmp/supervisord.pid ]; do sleep 0.1; done; grep -c Traceback /tmp/supervisord.log || true", "0"),
 )  # fmt: skip

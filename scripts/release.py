@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,15 +19,16 @@ HABITS: tuple[dict[str, str], ...] = (
     {"TZ": "Asia/Tokyo", "PYTHONHASHSEED": "2", "LC_ALL": "C.UTF-8"},
 )
 UMASKS = (0o022, 0o077)
+NONE: Mapping[str, str] = {}
 
 
 class ReleaseError(Exception):
     """There is nothing to release, and why."""
 
 
-def run(*command: str | Path, cwd: Path = ROOT, umask: int = -1, **more: str) -> str:
+def run(*command: str | Path, cwd: Path = ROOT, umask: int = -1, variables: Mapping[str, str] = NONE) -> str:
     """Run a command, and answer what it printed; raises `ReleaseError` where it fails."""
-    environment = {**os.environ, **more}
+    environment = {**os.environ, **variables}
     done = subprocess.run(command, cwd=cwd, env=environment, umask=umask, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ReleaseError(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -47,7 +48,7 @@ def build(folder: Path, commit: str = "HEAD") -> list[Path]:
             run("tar", "--extract", f"--file={archive}", umask=umask, cwd=source)
             out = Path(place) / "out"
             command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
-            run(*command, umask=umask, SOURCE_DATE_EPOCH=moment, **habits)
+            run(*command, umask=umask, variables={**habits, "SOURCE_DATE_EPOCH": moment})
             made.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
     first, second = made
     differing = [name for name in {*first, *second} if first.get(name) != second.get(name)]
