@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -59,12 +58,9 @@ class Host:
         return ServerProxy("http://127.0.0.1", transport=SupervisorTransport(*given))
 
     def open_files(self) -> str:
-        """Say what descriptors it has, and how many of its sockets are in which state."""
+        """Say what descriptors it has."""
         folder = Path(f"/proc/{self.supervisord.pid}/fd")
-        files = {path.name: str(path.readlink()) for path in folder.iterdir()}
-        told = subprocess.run(["ss", "-axtnp"], capture_output=True, text=True, check=False).stdout
-        of_it = [line for line in told.splitlines() if f"pid={self.supervisord.pid}," in line]
-        return "\n".join([*(f"{name} {file}" for name, file in sorted(files.items())), *of_it])
+        return "\n".join(sorted(f"{path.name} {path.readlink()}" for path in folder.iterdir()))
 
     def reload(self, *, by_signal: bool) -> None:
         """Reload it by ``supervisorctl reload`` or SIGHUP."""
@@ -167,19 +163,22 @@ class Sample(NamedTuple):
     Attributes:
         when: By the monotonic clock.
         life: Of which process, in the order in which they were started.
+        log_bytes: Of the database's write-ahead log.
     """
 
     when: float
     life: int
     kilobytes: int
     descriptors: int
+    log_bytes: int
 
 
 def sample(host: Host) -> Sample | None:
     """Look at supervisord; None where it is away."""
-    now = time.monotonic()
+    now, supervisord = time.monotonic(), host.supervisord
     try:
-        found = Sample(now, host.lives, host.supervisord.resident_kilobytes(), host.supervisord.descriptors())
+        log_bytes = (host.folder / "cache.db-wal").stat().st_size
+        found = Sample(now, host.lives, supervisord.resident_kilobytes(), supervisord.descriptors(), log_bytes)
     except (OSError, IndexError, ValueError):
         return None
     return None if host.was_away(now, time.monotonic()) else found
