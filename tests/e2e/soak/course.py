@@ -10,7 +10,7 @@ from typing import Any, final
 from tests.database import assert_integrity
 from tests.e2e.raw import Server
 from tests.e2e.soak.client_writer import ClientWriter
-from tests.e2e.soak.host import Host, Killer, Mortal, Restart, Sample, sample
+from tests.e2e.soak.host import Host, Killer, Mortal, Restart, Sample, own_descriptors, sample
 from tests.e2e.soak.hostile import Hostile
 from tests.e2e.soak.json_writer import JsonWriter
 from tests.e2e.soak.plan import HANG_UP, KILL, RELOAD, REST, Step
@@ -198,7 +198,7 @@ class Soak:
         if first:
             # What clients have just closed, supervisord closes when its loop comes to it.
             with _telling(self.host.open_files):
-                until(lambda: supervisord.descriptors() <= first + SPARE_DESCRIPTORS, f"as few as {first} descriptors")
+                until(lambda: own_descriptors(self.host) <= first + SPARE_DESCRIPTORS, f"as few as {first} descriptors")
         found = sample(self.host)
         assert found is not None
         self.rests.append(found)

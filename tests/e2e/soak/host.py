@@ -93,6 +93,22 @@ class Host:
             supervisord.start()
 
 
+def own_descriptors(host: Host) -> int:
+    """Count what supervisord has open beside the connections of its own processes, which keep some or none."""
+    pid = host.supervisord.pid
+    return host.supervisord.descriptors() - sum(_sockets(child) for child in _children(pid))
+
+
+def _sockets(pid: int) -> int:
+    found = 0
+    # A process may end in the middle of it, and its files with it.
+    with contextlib.suppress(OSError):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found += str(path.readlink()).startswith("socket:")
+    return found
+
+
 def _children(pid: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -163,6 +179,7 @@ class Sample(NamedTuple):
     Attributes:
         when: By the monotonic clock.
         life: Of which process, in the order in which they were started.
+        descriptors: Without the connections of its own processes.
         log_bytes: Of the database's write-ahead log.
     """
 
@@ -178,7 +195,7 @@ def sample(host: Host) -> Sample | None:
     now, supervisord = time.monotonic(), host.supervisord
     try:
         log_bytes = (host.folder / "cache.db-wal").stat().st_size
-        found = Sample(now, host.lives, supervisord.resident_kilobytes(), supervisord.descriptors(), log_bytes)
+        found = Sample(now, host.lives, supervisord.resident_kilobytes(), own_descriptors(host), log_bytes)
     except (OSError, IndexError, ValueError):
         return None
     return None if host.was_away(now, time.monotonic()) else found
