@@ -285,6 +285,6 @@ def restarting(*, quick: bool) -> Section:
         f"clients ask for states without pause; {len(used)} with it under full load: {_CLIENTS} clients write without "
         f"pause, at times 50 entries at once, {_WAITING} wait, {_STREAMS} read streams, and one lists 500 entries at a "
         f"time. In turns, {rounds} of each. Where nothing happens, Supervisor's loop sleeps up to a second, and who "
-        f"has died waits for it. Intervals: {_RESAMPLES} bootstrap samples."
+        f"has died waits for it, at times twice. Intervals: {_RESAMPLES} bootstrap samples."
     )
     return Section("How late a crashed process is restarted", method, figures)

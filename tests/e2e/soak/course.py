@@ -120,7 +120,7 @@ class Soak:
             PollWatcher("long poll", *given, since),
             CommandWatcher("watch", *given, since),
         ]
-        self.readers = [Reader(folder / "cache.db") for _ in range(2)]
+        self.readers = [Reader(folder / "cache.db", f"{seed} reader {number}") for number in range(2)]
         self._resting = Resting("resting", *given, seed, 0.0)
 
     # Its course

@@ -1,7 +1,6 @@
 """A supervised program that publishes what it does, but where a file tells it to rest, and is killed now and then."""
 
 import os
-import random
 import sys
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ def main() -> None:
         time.sleep(PAUSE_SECONDS)
         if not rest.exists():
             count += 1
-            deleted = ["now/and/then"] if random.random() < 0.1 else []
+            deleted = [] if count % 10 else ["now/and/then"]
             store = {"count": count, "pid": os.getpid(), **({} if deleted else {"now/and/then": [count, "x" * 50]})}
             publish(store, delete=deleted)
 

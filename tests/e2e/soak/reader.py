@@ -25,10 +25,11 @@ AGE_SECONDS = 60.0
 class Watcher:
     """Looks something up, again and again."""
 
-    def __init__(self, local: LocalCache) -> None:
+    def __init__(self, local: LocalCache, dice: random.Random) -> None:
         self.complaints: list[str] = []
         self.lookups = 0
         self._local = local
+        self._dice = dice
         self._revision = 0
         self._of_key: dict[str, int] = {}
 
@@ -36,12 +37,12 @@ class Watcher:
         keys = list(self._local) or ["none"]
         for _ in range(LOOKUPS):
             self.lookups += 1
-            self._local.get(random.choice(keys))
+            self._local.get(self._dice.choice(keys))
         revision = self._local.revision
         if revision < self._revision:
             self.complaints.append(f"revision {revision} after {self._revision}")
         self._revision = revision
-        key = random.choice(keys)
+        key = self._dice.choice(keys)
         try:
             found = self._local.entry(key).revision
         except KeyError:
@@ -55,7 +56,10 @@ class Watcher:
     def tell(self) -> dict[str, Any]:
         entries = {}
         for key in self._local:
-            entry = self._local.entry(key)._asdict()
+            try:
+                entry = self._local.entry(key)._asdict()
+            except KeyError:  # it has just ended
+                continue
             entries[key] = {**entry, "revision": str(entry["revision"]), "value": plain(entry["value"])}
         status = Path("/proc/self/status").read_text()
         return {
@@ -69,7 +73,7 @@ class Watcher:
 
 def main() -> None:
     with open_local(sys.argv[1]) as local:
-        watcher = Watcher(local)
+        watcher = Watcher(local, random.Random(sys.argv[2]))
         while True:
             if select.select([sys.stdin], [], [], 0)[0]:
                 if not sys.stdin.readline():

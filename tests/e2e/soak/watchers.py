@@ -233,9 +233,9 @@ class Waiter(Worker):
 class Reader:
     """A process that reads the database."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seed: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.soak.reader", str(path)],
+            [sys.executable, "-m", "tests.e2e.soak.reader", str(path), seed],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
