@@ -12,6 +12,7 @@ PEER := .venv-1.1.0/.complete
 READERS := .readers
 ARGS ?=
 CHAOS_SECONDS ?= 600
+SOAK_SECONDS ?= 1800
 # Most tests wait more than they work.
 WORKERS ?= 4
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
@@ -22,12 +23,13 @@ ON_ETCD := $(addprefix tests/e2e/test_,owners.py both_servers.py events.py publi
 ALL_ON_ETCD := $(sort $(ON_BOTH) $(ON_ETCD) $(addprefix tests/e2e/test_,leader.py http.py stream.py client.py watch.py lock.py \
   commands.py timed_commands.py))
 
-.PHONY: help demo test test-etcd chaos lint format types bench matrix release image screenshots clean
+.PHONY: help demo test test-etcd chaos soak lint format types bench matrix release image screenshots clean
 
 help:
 	@echo 'make demo      a supervisord with the cache on loopback, shown step by step (ONCE=1: and ended)'
 	@echo 'make test      all tests (ARGS=... goes to pytest)'
 	@echo 'make chaos     a shared cache for ten minutes in which all goes wrong (CHAOS_SECONDS, CHAOS_SEED; needs root)'
+	@echo 'make soak      everything at once for half an hour (SOAK_SECONDS, SOAK_SEED)'
 	@echo 'make test-etcd  the contract with etcd as the storage (ARGS=... goes to pytest)'
 	@echo 'make lint      ruff: rules and format'
 	@echo 'make types     mypy --strict'
@@ -72,6 +74,9 @@ endif
 
 chaos: $(DEVELOPMENT) $(READERS)
 	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest tests/e2e/test_chaos.py $(ARGS)
+
+soak: $(DEVELOPMENT)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/e2e/test_soak.py $(ARGS)
 
 test-etcd: $(DEVELOPMENT) $(READERS)
 	TEST_STORAGE=etcd $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ALL_ON_ETCD) $(ARGS)

@@ -18,6 +18,7 @@ from benchmarks import (
     page,
     shared,
     startup,
+    supervision,
     waiting,
     web,
 )
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[..., Section]] = {
     "http-returning": web.many_that_come_back,
     "command": client.starting,
     "client": client.calling,
+    "supervision": supervision.restarting,
     "blocking": blocking.longest_waits,
     "page": page.with_many,
     "shared": shared.beside_a_script,
