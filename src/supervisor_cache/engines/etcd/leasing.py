@@ -3,6 +3,8 @@
 import contextlib
 import threading
 import time
+from collections import deque
+from collections.abc import Iterable
 
 from supervisor_cache.engines.etcd.gateway import Client, DeniedError, GatewayError, number
 
@@ -65,6 +67,32 @@ class Lease:
         if lease:
             with contextlib.suppress(GatewayError):
                 client.call("/v3/lease/revoke", {"ID": str(lease)}, seconds)
+
+
+class Spent:
+    """Leases that keep nothing any more. etcd would hold each until its time is over, which may be in years.
+
+    Args:
+        seconds: That the end of one may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._leases: deque[int] = deque()
+
+    def add(self, leases: Iterable[int]) -> None:
+        """Take note of some; from any thread."""
+        self._leases.extend(leases)
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def revoke_one(self, client: Client) -> bool:
+        """Have etcd forget one of them; answer whether it has. What fails ends by itself."""
+        with contextlib.suppress(Exception):  # IndexError: another thread was faster
+            client.call("/v3/lease/revoke", {"ID": str(self._leases.popleft())}, self._seconds)
+            return True
+        return False
 
 
 def granted(client: Client, ttl: int, seconds: float) -> int:

@@ -23,7 +23,7 @@ from supervisor_cache.engines.etcd.gateway import (
     named,
     number,
 )
-from supervisor_cache.engines.etcd.leasing import Lease, granted
+from supervisor_cache.engines.etcd.leasing import Lease, Spent, granted
 from supervisor_cache.engines.etcd.records import CHANGE, ENTRIES, Hold, change_record, entry_record
 
 _NOT_FOUND = 5
@@ -32,6 +32,8 @@ _NO_ROOM = 8
 _PAUSE = 0.3
 # Seconds between two tries of what changes nothing.
 _AGAIN = 0.05
+# Spent leases above which who takes one gives one back, or entries that are renewed all the time would pile them up.
+_MOST_SPENT = 100
 
 
 class Job:
@@ -127,6 +129,7 @@ class Writer:
     Args:
         cluster: The members.
         lease: Of what processes own.
+        spent: Leases that keep nothing any more.
         prefix: Of the cache, as bytes.
         host: This one.
         timeout: Seconds that a request may take.
@@ -137,6 +140,7 @@ class Writer:
         self,
         cluster: Cluster,
         lease: Lease,
+        spent: Spent,
         prefix: bytes,
         host: str,
         timeout: float,
@@ -144,6 +148,7 @@ class Writer:
     ) -> None:
         self._cluster = cluster
         self._lease = lease
+        self._spent = spent
         self._entries = prefix + ENTRIES
         self._change = encoded(prefix + CHANGE)
         self._host = host
@@ -168,6 +173,8 @@ class Writer:
             if outcome is not None:
                 self._done(Done(job, outcome))
             job.is_through.set()
+            if job.ttl and len(self._spent) > _MOST_SPENT:
+                self._spent.revoke_one(client)
         client.close()
 
     def _outcome(self, client: Client, job: Job) -> Result | None:
