@@ -220,6 +220,7 @@ class EtcdEngine:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         self._threads.clear()
+        self._cluster.close()
         # What has not been taken is told again.
         self._inbox.clear()
         for job in list(self._jobs.values()):

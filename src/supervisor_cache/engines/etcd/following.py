@@ -163,6 +163,7 @@ class Follower:
             self._watching.close()
             stopped.wait(_PAUSE)
         client.close()
+        self._watching.close()
 
     def kick(self) -> None:
         """Have it connect anew, to another member; from any thread."""
@@ -349,7 +350,9 @@ class Keeper:
                     self._follower.kick()
         client.close()
         alive.close()
-        self._lease.revoke(self._cluster.client(), _REVOKE_SECONDS)
+        last = self._cluster.client()
+        self._lease.revoke(last, _REVOKE_SECONDS)
+        last.close()
 
     def _revoke_spent(self, client: Client, end: float) -> None:
         # They may come faster than they go; what is due here must not wait for the last of them.

@@ -130,6 +130,14 @@ class Cluster:
         for client in self._clients:
             client.shutdown()
 
+    def close(self) -> None:
+        """Let go of all connections; no thread uses one any more.
+
+        A descriptor that is left would outlive a reload, which closes it by its number, and later close another's.
+        """
+        for client in self._clients:
+            client.close()
+
     def member(self) -> str:
         """The member that is asked first."""
         return self.options.members[self._place % len(self.options.members)]
