@@ -23,11 +23,11 @@ from supervisor_cache.engines.etcd.following import (
     Keeper,
     _StartOverError,
 )
-from supervisor_cache.engines.etcd.gateway import Cluster, LostError, UnreachedError
+from supervisor_cache.engines.etcd.gateway import Cluster, DeniedError, LostError, UnreachedError
 from supervisor_cache.engines.etcd.leasing import Lease, Spent
 from supervisor_cache.engines.etcd.options import Options
 from supervisor_cache.engines.etcd.records import ENDED, Hold, Reader, Update
-from supervisor_cache.engines.etcd.writing import Committed, Done, Job, Writer
+from supervisor_cache.engines.etcd.writing import Committed, Done, Job, Overtaken, Writer
 from supervisor_cache.engines.memory import MemoryEngine
 from supervisor_cache.errors import UnavailableError, UnknownOutcomeError
 from supervisor_cache.server.clock import HostClock
@@ -293,3 +293,46 @@ def test_who_takes_leases_gives_back_as_many_as_have_piled_up() -> None:
     writer.run()
     assert len(done) == 150
     assert len(spent) == 100
+
+
+@pytest.mark.parametrize(
+    ("grant", "write", "expected", "given_back"),
+    [
+        (LostError("lost"), None, UnreachedError, []),
+        ({"ID": "seven"}, None, UnreachedError, []),
+        ({}, None, UnreachedError, []),
+        ({"ID": "7"}, DeniedError("no permission", 7), DeniedError, [7]),
+        ({"ID": "7"}, {"responses": [{"response_range": {}}]}, Overtaken, [7]),
+        ({"ID": "7"}, {"succeeded": True, "header": {"revision": "5"}}, Committed, []),
+        ({"ID": "7"}, LostError("lost"), LostError, []),
+    ],
+    ids=["lost", "nonsense", "none", "denied", "overtaken", "taken", "unknown"],
+)
+def test_a_lease_without_its_write_is_given_back_and_changes_nothing(
+    grant: object, write: object, expected: type, given_back: list[int]
+) -> None:
+    revoked: list[str] = []
+
+    class Answering:
+        member = "nowhere:1"
+
+        def call(self, path: str, body: dict[str, Any], *_: Any, **__: Any) -> Any:
+            if path == "/v3/lease/revoke":
+                revoked.append(body["ID"])
+                return {}
+            answer = grant if path == "/v3/lease/grant" else write
+            assert answer is not None, "it is not sent without its lease"
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    spent = Spent(TIMEOUT)
+    writer = Writer(Cluster(Options()), Lease(5, TIMEOUT), spent, b"/p/", "", TIMEOUT, raised)
+    batch = deletion()
+    batch.mutations = [(STORE, "k", Entry("x", 2, 2, time.time(), expires=time.time() + 100))]
+    job = Job("1", batch, {}, 100, time.monotonic() + TIMEOUT, patient=False, must=False)
+    client: Any = Answering()
+    assert type(writer._outcome(client, job)) is expected
+    while spent.revoke_one(client):
+        pass
+    assert revoked == [str(lease) for lease in given_back]

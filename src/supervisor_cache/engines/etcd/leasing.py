@@ -6,7 +6,15 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from supervisor_cache.engines.etcd.gateway import Client, DeniedError, GatewayError, number
+from supervisor_cache.engines.etcd.gateway import (
+    Client,
+    DeniedError,
+    GatewayError,
+    LostError,
+    UnreachedError,
+    number,
+    said,
+)
 
 # So often within the TTL of the lease it is kept alive.
 _TIMES = 3
@@ -31,7 +39,7 @@ class Lease:
         self._due = 0.0
 
     def ensure(self, client: Client, seconds: float) -> int:
-        """Answer its number, asking etcd for one where there is none; raises as `Client.call` does."""
+        """Answer its number, asking etcd for one where there is none; raises as `granted` does."""
         with self._lock:
             if not self.number:
                 self.number = granted(client, self.ttl, seconds)
@@ -96,5 +104,15 @@ class Spent:
 
 
 def granted(client: Client, ttl: int, seconds: float) -> int:
-    """Ask for a lease; raises as `Client.call` does."""
-    return number(client.call("/v3/lease/grant", {"TTL": str(ttl)}, seconds, patient=True), "ID")
+    """Ask for a lease.
+
+    Raises:
+        UnreachedError: There is none that is known of; whatever etcd has granted keeps nothing.
+    """
+    try:
+        lease = number(client.call("/v3/lease/grant", {"TTL": str(ttl)}, seconds, patient=True), "ID")
+    except (LostError, ValueError, TypeError) as error:
+        raise UnreachedError(f"no lease: {said(error)}") from None
+    if not lease:
+        raise UnreachedError(f"no lease: {client.member} answers with none")
+    return lease

@@ -197,22 +197,30 @@ class Writer:
 
     def _commit(self, client: Client, job: Job) -> Committed | Overtaken:
         lease = granted(client, job.ttl, self._left(job)) if _needs_lease(job) else 0
+        try:
+            answer = self._send_owned(client, job, lease)
+        except UnreachedError as error:
+            if lease and not (isinstance(error, DeniedError) and error.code == _NO_ROOM):
+                self._spent.add([lease])  # surely nothing was bound to it
+            raise
+        if answer.get("succeeded") is True:
+            return Committed(number(answer["header"], "revision"))
+        if lease:
+            self._spent.add([lease])
+        return Overtaken(_newest(answer))
+
+    def _send_owned(self, client: Client, job: Job, lease: int) -> Json:
         own = self._lease.ensure(client, self._left(job)) if _needs_own(job) else 0
         if not job.begin():
             raise UnreachedError("it was given up")
         try:
-            answer = self._send(client, job, lease, own)
+            return self._send(client, job, lease, own)
         except DeniedError as error:
             if not own or error.code != _NOT_FOUND:
                 raise
             # The lease of the processes has ended in the meantime: this host was cut off.
             self._lease.gone(own)
-            answer = self._send(client, job, lease, self._lease.ensure(client, self._left(job)))
-        if answer.get("succeeded") is True:
-            return Committed(number(answer["header"], "revision"))
-        if lease:
-            self._forget(client, lease)
-        return Overtaken(_newest(answer))
+            return self._send(client, job, lease, self._lease.ensure(client, self._left(job)))
 
     def _full(self, client: Client, job: Job, error: DeniedError) -> Result:
         try:
@@ -241,13 +249,6 @@ class Writer:
         if left <= 0:
             raise UnreachedError("no time was left")
         return left
-
-    def _forget(self, client: Client, lease: int) -> None:
-        """Have etcd forget a lease that nothing was bound to; if that fails, it ends by itself."""
-        try:
-            client.call("/v3/lease/revoke", {"ID": str(lease)}, self._timeout)
-        except GatewayError:
-            return
 
     def _transaction(self, job: Job, lease: int, own: int) -> Json:
         batch = job.batch
