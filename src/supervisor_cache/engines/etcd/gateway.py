@@ -26,6 +26,8 @@ Json = dict[str, Any]
 _UNAUTHENTICATED = 16
 # With these etcd has done nothing: a wrong request, no such lease, no permission, no room, compacted, not known.
 _NOTHING_DONE = frozenset({3, 5, 7, 8, 9, 11, 12, _UNAUTHENTICATED})
+# A token that tells the user by itself was made before some user or role was changed.
+_OUTDATED = "revision of auth store is old"
 _NO_LEADER = "etcdserver: no leader"
 # A member without a leader refuses at once what it would else keep until its own time-out, and ends watches.
 _HEADERS = {"Content-Type": "application/json", "Grpc-Metadata-hasleader": "true"}
@@ -383,7 +385,8 @@ class Client:
                 return self._ask(path, body, self._headers(end, share), end, share)
             except DeniedError as error:
                 # A token is good for some minutes, and only for the member that gave it.
-                if error.code != _UNAUTHENTICATED or is_last or not self._cluster.options.user:
+                is_refused = error.code == _UNAUTHENTICATED or _OUTDATED in str(error)
+                if not is_refused or is_last or not self._cluster.options.user:
                     raise
                 self._cluster.forget_token()
         raise AssertionError
