@@ -31,12 +31,16 @@ class Certificates:
         self.server_cert_file, self.server_key_file = self._certify("server", server)
         self.cert_file, self.key_file = self._certify("client", "extendedKeyUsage=clientAuth")
 
-    def _certify(self, name: str, extensions: str) -> tuple[Path, Path]:
+    def named(self, name: str) -> tuple[Path, Path]:
+        """Certify a client that has a name, which etcd takes for that of a user."""
+        return self._certify(name, "extendedKeyUsage=clientAuth", f"/CN={name}")
+
+    def _certify(self, name: str, extensions: str, subject: str = "") -> tuple[Path, Path]:
         certificate, key = self._folder / f"{name}.pem", self._folder / f"{name}-key.pem"
         request, options = self._folder / f"{name}.csr", self._folder / f"{name}.ext"
         options.write_text(extensions)
         # No CN: etcd would take it for the name of a user.
-        self._openssl("req", "-new", "-subj", f"/O={name}", *_NEW, "-keyout", str(key), "-out", str(request))
+        self._openssl("req", "-new", "-subj", subject or f"/O={name}", *_NEW, "-keyout", str(key), "-out", str(request))
         signer = ["-CA", str(self.ca_file), "-CAkey", str(self._folder / "ca-key.pem"), "-CAcreateserial"]
         what = ["-days", "2", "-in", str(request), "-extfile", str(options), "-out", str(certificate)]
         self._openssl("x509", "-req", *signer, *what)

@@ -747,6 +747,14 @@ def another_certificate(_cluster: Cluster, folder: Path) -> Callable[[], object]
     return lambda: (certificate(), key())
 
 
+def named_certificate(cluster: Cluster, folder: Path) -> Callable[[], object]:
+    assert cluster.certificates is not None
+    cert_file, key_file = cluster.certificates.named("host")
+    certificate = spoil(folder / "cert.pem", cert_file.read_bytes())
+    key = spoil(folder / "key.pem", key_file.read_bytes())
+    return lambda: (certificate(), key())
+
+
 def locked_key(_cluster: Cluster, folder: Path) -> Callable[[], object]:
     key = folder / "key.pem"
     command = ["openssl", "ec", "-aes128", "-passout", "pass:unknown", "-in", str(key), "-out", str(folder / "locked")]
@@ -766,6 +774,7 @@ DENIALS: dict[str, tuple[Trouble, str]] = {
     "no password": (lambda _, folder: spoil(folder / "password", b""), "authentication failed|empty|password"),
     "another authority": (another_authority, "certificate verify failed"),
     "another certificate": (another_certificate, "certificate|alert"),
+    "a certificate with a name": (named_certificate, "etcd_cert_file must have no CN"),
     "a bad authority": (lambda _, folder: spoil(folder / "ca.pem", b"no certificate"), "etcd_ca_file"),
     "a bad certificate": (lambda _, folder: spoil(folder / "cert.pem", b"no certificate"), "etcd_cert_file"),
     "a locked key": (locked_key, "etcd_cert_file"),

@@ -336,3 +336,17 @@ def test_a_lease_without_its_write_is_given_back_and_changes_nothing(
     while spent.revoke_one(client):
         pass
     assert revoked == [str(lease) for lease in given_back]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "text"),
+    [
+        (b"CommonName of client sending a request against gateway will be ignored", DeniedError, "must have no CN"),
+        (b"<html>Bad Request</html>\n", LostError, "HTTP status 400: <html>Bad Request</html>"),
+        (b'{"error": "etcdserver: too many operations", "code": 3}', DeniedError, "too many operations"),
+    ],
+)
+def test_a_refusal_says_what_was_said(body: bytes, expected: type, text: str) -> None:
+    refusal = Cluster(Options(("nowhere:1",))).client()._denial(400, body)
+    assert type(refusal) is expected
+    assert text in str(refusal)

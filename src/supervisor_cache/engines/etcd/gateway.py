@@ -23,11 +23,14 @@ from supervisor_cache.engines.etcd.options import Options
 Json = dict[str, Any]
 
 # Of gRPC.
+_NO_PERMISSION = 7
 _UNAUTHENTICATED = 16
 # With these etcd has done nothing: a wrong request, no such lease, no permission, no room, compacted, not known.
-_NOTHING_DONE = frozenset({3, 5, 7, 8, 9, 11, 12, _UNAUTHENTICATED})
+_NOTHING_DONE = frozenset({3, 5, _NO_PERMISSION, 8, 9, 11, 12, _UNAUTHENTICATED})
 # A token that tells the user by itself was made before some user or role was changed.
 _OUTDATED = "revision of auth store is old"
+# Where users have to log in etcd takes a CN for one, and its gateway refuses whatever comes with one, in plain text.
+_NAMED_CERTIFICATE = "CommonName of client sending a request against gateway"
 _NO_LEADER = "etcdserver: no leader"
 # A member without a leader refuses at once what it would else keep until its own time-out, and ends watches.
 _HEADERS = {"Content-Type": "application/json", "Grpc-Metadata-hasleader": "true"}
@@ -452,7 +455,11 @@ class Client:
             told = json.loads(body)
             text, code = str(told["error"])[:_MOST_TEXT], int(told["code"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            return LostError(f"{self.member}: HTTP status {status}")
+            text = body[:_MOST_TEXT].decode(errors="replace").strip()
+            if _NAMED_CERTIFICATE in text:
+                self.close()  # the next one may have another certificate
+                return DeniedError(f"{self.member}: etcd_cert_file must have no CN: {text}", _NO_PERMISSION)
+            return LostError(f"{self.member}: HTTP status {status}: {text}")
         if code in _NOTHING_DONE or _NO_LEADER in text:
             return DeniedError(f"{self.member}: {text}", code)
         return LostError(f"{self.member}: {text}")
