@@ -29,7 +29,7 @@ from supervisor_cache.engines.etcd.options import Options
 from supervisor_cache.engines.etcd.records import ENDED, Hold, Reader, Update
 from supervisor_cache.engines.etcd.writing import Committed, Done, Job, Overtaken, Writer
 from supervisor_cache.engines.memory import MemoryEngine
-from supervisor_cache.errors import UnavailableError, UnknownOutcomeError
+from supervisor_cache.errors import LimitExceededError, UnavailableError, UnknownOutcomeError
 from supervisor_cache.server.clock import HostClock
 from tests.harness import until
 
@@ -116,6 +116,30 @@ def test_a_write_that_the_copy_does_not_get_in_time_is_not_acknowledged(engine: 
     assert isinstance(outcome, Refused)
     assert isinstance(outcome.error, UnknownOutcomeError)
     assert "etcd has taken it at revision 7" in outcome.error.text
+
+
+def test_what_has_ended_goes_in_transactions_that_etcd_takes(cache: Cache, engine: EtcdEngine, jobs: Jobs) -> None:
+    owner = Owner("web:web", 7)
+    keys = [f"{number:03}{'k' * 20_000 * (number % 2)}" for number in range(300)]
+    update = Update(6)
+    update.mutations = [(STORE, key, Entry("x", 2, 2, time.time(), owner=owner)) for key in keys]
+    engine._post(Changed([update]))
+    engine.tick()
+    cache.release(owner)
+    batches = [[key for _, key, _ in job.batch.mutations] for job in jobs.taken]
+    assert sorted(key for batch in batches for key in batch) == sorted(keys)
+    assert all(0 < len(batch) <= 100 for batch in batches)
+    # Each key is compared and deleted; etcd takes 1.5 MiB in all.
+    assert all(2 * sum(map(len, batch)) <= 2**20 for batch in batches)
+
+
+def test_keys_count_for_what_a_transaction_takes(engine: EtcdEngine) -> None:
+    batch = deletion()
+    batch.relied = {f"{number:03}{'k' * 20_000}": 5 for number in range(30)}
+    batch.mutations = [(DELETE, key, None) for key in batch.relied]
+    outcome = engine.commit(batch)
+    assert isinstance(outcome, Refused)
+    assert isinstance(outcome.error, LimitExceededError)
 
 
 def told(engine: EtcdEngine, revision: int, kind: str, entry: Entry | None = None, lease: int = 0) -> None:

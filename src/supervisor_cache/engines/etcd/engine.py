@@ -17,6 +17,7 @@ from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.engine import Conflict, Content, Outcome, Refused, State, Told
 from supervisor_cache.core.entry import CLEAR, EXPIRE, NEVER, RELEASE, Batch, Clock, Entry, Mutation
 from supervisor_cache.core.limits import MIB
+from supervisor_cache.core.text import utf8_length
 from supervisor_cache.engines.etcd.following import (
     Changed,
     Confirmed,
@@ -408,9 +409,18 @@ class EtcdEngine:
         self._end_all(kind, via, ended)
 
     def _end_all(self, kind: str, via: str, ended: dict[str, int]) -> None:
-        names = list(ended)
-        for start in range(0, len(names), MOST_MUTATIONS):
-            self._end(kind, via, {key: ended[key] for key in names[start : start + MOST_MUTATIONS]})
+        part: dict[str, int] = {}
+        room = _MOST_BYTES
+        for key, revision in ended.items():
+            # Compared, and deleted.
+            size = 2 * utf8_length(key)
+            if len(part) == MOST_MUTATIONS or size > room:
+                self._end(kind, via, part)
+                part, room = {}, _MOST_BYTES
+            part[key] = revision
+            room -= size
+        if part:
+            self._end(kind, via, part)
 
     def _end(self, kind: str, via: str, ended: dict[str, int]) -> None:
         batch = Batch()
@@ -447,10 +457,11 @@ class EtcdEngine:
                 f"{max(len(batch.mutations), len(batch.relied))} entries at once; "
                 f"on etcd one call changes at most {MOST_MUTATIONS}"
             )
-        ttl = size = 0
+        ttl, size = 0, sum(map(utf8_length, batch.relied))
         holds: dict[str, Hold] = {}
         for _, key, entry in batch.mutations:
             if entry is None:
+                size += utf8_length(key)
                 continue
             size += entry.size
             old = self._copy.peek(key) if key in batch.relied else None
