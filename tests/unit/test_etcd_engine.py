@@ -10,7 +10,7 @@ import pytest
 
 from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.cache import Cache
-from supervisor_cache.core.engine import Outcome, Refused, Told
+from supervisor_cache.core.engine import Outcome, Refused, State, Told
 from supervisor_cache.core.entry import DELETE, NOBODY, RELEASE, STORE, Batch, Entry, Owner
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.engines.etcd.engine import EtcdEngine
@@ -188,6 +188,24 @@ def test_what_was_over_while_nobody_could_tell_is_hidden_until_etcd_says_what_it
     assert (entry is not None) == is_there
     assert entry is None or entry.revision == 6
     assert [commit[0] for commit in cache.history.commits] == [6] if is_there else [6, 7]
+
+
+def test_an_etcd_that_was_away_before_a_reload_is_away_until_it_is_heard_of(cache: Cache) -> None:
+    engine = EtcdEngine(Options(("127.0.0.1:1",), "/p/", timeout=TIMEOUT), HostClock(), cache, lambda: None)
+    engine._post(Copied({}, {}, set(), 5))
+    assert engine.tick() is not None
+    engine.state = State.DEGRADED
+    engine.open()
+    try:
+        engine._look_at = 0.0
+        engine.tick()
+        assert engine.state is State.DEGRADED
+        engine._post(Connected("127.0.0.1:1"))
+        engine._look_at = 0.0
+        engine.tick()
+        assert engine.state is State.OK  # type: ignore[comparison-overlap]  # it has changed
+    finally:
+        engine.close()
 
 
 class Member:

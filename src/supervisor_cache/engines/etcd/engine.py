@@ -182,6 +182,9 @@ class EtcdEngine:
             self._cluster, self._lease, self._spent, self._prefix, self._host, options.timeout, self._post
         )
         self._silent_since = self._opened = time.monotonic()
+        if self.state is State.DEGRADED:
+            # It was away before the reload, and nobody has told yet that it is back.
+            self._silent_since -= _SILENCE
         self._start({"follow": follower.run, "keep": keeper.run, **{f"write {n}": writer.run for n in range(_WRITERS)}})
         # What has ended in another life stays so.
         for kind, via in {(ended.kind, ended.via) for ended in self._ending.values()}:
