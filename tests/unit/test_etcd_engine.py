@@ -10,7 +10,7 @@ import pytest
 
 from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.cache import Cache
-from supervisor_cache.core.engine import Outcome, Refused, State, Told
+from supervisor_cache.core.engine import Content, Outcome, Refused, State, Told
 from supervisor_cache.core.entry import DELETE, NOBODY, RELEASE, STORE, Batch, Entry, Owner
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.engines.etcd.engine import EtcdEngine
@@ -204,6 +204,26 @@ def test_an_etcd_that_was_away_before_a_reload_is_away_until_it_is_heard_of(cach
         engine._look_at = 0.0
         engine.tick()
         assert engine.state is State.OK  # type: ignore[comparison-overlap]  # it has changed
+    finally:
+        engine.close()
+
+
+def test_what_a_mirror_holds_is_not_all_right_before_etcd_is_reached(cache: Cache) -> None:
+    engine = EtcdEngine(Options(("127.0.0.1:1",), "/p/", timeout=TIMEOUT), HostClock(), cache, lambda: None)
+    engine.open()
+    try:
+        assert engine.begin_with(Content({}, (), 5, 5))
+        engine.tick()
+        assert engine.state is State.DEGRADED
+        # For a moment it is no trouble to be told of in the log.
+        assert engine.is_starting
+        engine._post(Copied({}, {}, set(), 5))
+        engine._post(Connected("127.0.0.1:1"))
+        for _ in range(2):
+            engine._look_at = 0.0
+            engine.tick()
+        assert engine.state is State.OK  # type: ignore[comparison-overlap]  # it has changed
+        assert not engine.is_starting  # type: ignore[unreachable]
     finally:
         engine.close()
 

@@ -585,14 +585,14 @@ class EtcdEngine:
 
     def _see_state(self, now: float) -> None:
         silent = self._silent_since is not None and now - self._silent_since >= _SILENCE
-        self.is_starting = not self._loaded and not silent
+        self.is_starting = not self.is_copied and not silent
         if not self._loaded:
             self.state = State.UNAVAILABLE
             self.detail = (
                 f"etcd has not been reached yet: {self._why}" if self._why else "etcd has not been reached yet"
             )
-        elif silent or now - max(self._confirmed, self._opened) >= _STALE:
-            # What tells of changes may be there, and etcd not say whether that is all.
+        elif silent or not self.is_copied or now - max(self._confirmed, self._opened) >= _STALE:
+            # It is a mirror's; or what tells of changes may be there, and etcd not say whether that is all.
             self.state = State.DEGRADED
             self.detail = f"no contact with etcd: {self._why}" if self._why else "no contact with etcd"
         else:
