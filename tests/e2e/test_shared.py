@@ -534,6 +534,22 @@ def test_a_reload_changes_from_memory_to_etcd_and_back(
     assert other.unix().cache.getItems() == {"more": 2, "shared": 1}
 
 
+def test_a_reload_that_adds_a_member_goes_on_with_the_same_cache(
+    start_host: StartHost, cluster: Cluster, prefix: str
+) -> None:
+    two, three = (f"etcd://{','.join(cluster.endpoints[:number])}{prefix}" for number in (2, 3))
+    host = start_host(storage=two)
+    since = host.unix().cache.getRevision()
+    host.unix().cache.store("before", 1)
+    host.sections["cache"]["storage"] = three
+    host.reload()
+    host.wait_for_storage()
+    host.unix().cache.store("after", 1)
+    assert kinds(host.unix().cache, since) == [("store", "before"), ("store", "after")]
+    assert host.storage()["members"] == cluster.endpoints
+    assert "are dropped" not in host.log
+
+
 def test_supervisord_and_its_processes_start_without_etcd(start: StartSupervisord) -> None:
     host = start({"cache": {"storage": f"etcd://127.0.0.1:{free_port()}/nothing"}}, program("web"))
     until(lambda: host.process("web")["statename"] == "RUNNING", "it runs")

@@ -17,6 +17,8 @@ _LARGE_LOG = 16 * 1024 * 1024
 
 # What is opened, has work to do between calls, and is closed.
 _Keeper: TypeAlias = SqliteEngine | EtcdEngine
+# The kind, the members, and the path or prefix.
+_Place: TypeAlias = tuple[str, frozenset[str], str]
 
 
 class Storage:
@@ -52,7 +54,7 @@ class Storage:
         self._log = log
         self._on_loaded = on_loaded
         self._wake = wake
-        self._place: object = ("memory",)
+        self._place: _Place = "memory", frozenset(), ""
         self._keeper: _Keeper | None = None
         self._carry = False
         self._served = False
@@ -63,14 +65,13 @@ class Storage:
     def use(self, settings: Settings) -> None:
         """Go by ``settings`` from the next `open` on. What another storage held is taken over, or dropped, then."""
         self._use_mirror(settings)
-        place = _place_of(settings)
-        if place == self._place:
+        before_place, self._place = self._place, _place_of(settings)
+        if _is_same(before_place, self._place):
             if isinstance(self._keeper, SqliteEngine):
                 self._keeper.options = settings.sqlite
             elif isinstance(self._keeper, EtcdEngine) and settings.etcd is not None:
                 self._keeper.options = settings.etcd
             return
-        self._place = place
         before = self._cache.engine.revision
         # What was in memory before stays there until the storage after it has been read.
         in_memory = self._keeper is None or self._carry
@@ -226,8 +227,13 @@ class Storage:
             self._log.warning(f"{self._name}: unavailable until it can be read: {detail}")
 
 
-def _place_of(settings: Settings) -> object:
+def _place_of(settings: Settings) -> _Place:
     """Answer what tells whether two sections mean the same storage."""
     if settings.etcd is not None:
-        return "etcd", sorted(settings.etcd.members), settings.etcd.prefix
-    return ("sqlite", settings.database) if settings.database else ("memory",)
+        return "etcd", frozenset(settings.etcd.members), settings.etcd.prefix
+    return ("sqlite", frozenset(), settings.database) if settings.database else ("memory", frozenset(), "")
+
+
+def _is_same(one: _Place, other: _Place) -> bool:
+    # A member that has come or gone makes no other cluster; where it is another one all the same, its own number tells.
+    return one[0] == other[0] and one[2] == other[2] and (one[1] == other[1] or not one[1].isdisjoint(other[1]))
