@@ -13,8 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.browser import Visits, chromium
+from tests.cluster import Cluster
 from tests.conftest import StartSupervisord
-from tests.harness import PASSWORD, USER, Supervisord, program, running, until
+from tests.harness import PASSWORD, USER, Supervisord, free_port, program, running, until
 
 HTTP = {"http": "true"}
 SECTIONS = {"cache": HTTP}
@@ -785,6 +786,24 @@ def test_trouble_with_the_storage_is_shown_while_it_lasts(visits: Visits, start:
         expect(page.locator("#storage")).to_contain_text("Storage: sqlite: degraded, database is locked")
     assert supervisord.unix().cache.store("k", 1) is True
     expect(page.locator("#storage")).to_contain_text("Storage: sqlite. ")
+
+
+def test_the_page_shows_how_a_shared_cache_is_reached(
+    visits: Visits, start: StartSupervisord, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Cluster(tmp_path_factory.mktemp("etcd"), members=1) as cluster:
+        (member,) = cluster.endpoints
+        away = f"127.0.0.1:{free_port()}"
+        section = {**HTTP, "storage": f"etcd://{member},{away}/page"}
+        supervisord = start({"cache": section}, program("worker"), login=False)
+        supervisord.wait_for_storage()
+        supervisord.unix().cache.store("k", 1, {"owner": "worker"})
+        page = live(visits.page(url(supervisord)))
+        lease = supervisord.storage()["lease"]
+        expect(page.locator("#storage")).to_contain_text(f"Storage: etcd at {member}, or else {away}, lease {lease}. ")
+        cluster.kill(0)
+        told = re.compile(rf"Storage: etcd at {member}, {away}, a copy that is \d+ s old, .*: degraded, no contact")
+        expect(page.locator("#storage")).to_contain_text(told, timeout=20_000)
 
 
 def test_a_reload_a_stop_and_a_start_are_told_and_overcome(visits: Visits, start: StartSupervisord) -> None:

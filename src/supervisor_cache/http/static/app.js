@@ -340,11 +340,15 @@ function describe() {
   const { kind, state, detail } = stats.storage;
   const trouble = state === "ok" ? "" : `: ${state}${detail ? `, ${detail}` : ""}`;
   const only = stats.writable ? "" : " This server only reads.";
-  // A copy of what many hosts share: who tells of changes, and since when nobody has.
-  const { member, age } = stats.storage;
+  // A copy of what many hosts share: who tells of changes, who else could, since when nobody has, and the lease of
+  // what processes own.
+  const { member, age, lease, members = [] } = stats.storage;
+  const others = members.filter((one) => one !== member).join(", ");
   let copy = "";
-  if (member) copy = ` at ${member}`;
-  else if (age > 0) copy = `, a copy that is ${Math.round(age)} s old`;
+  if (member) copy = ` at ${member}${others && `, or else ${others}`}`;
+  else if (others) copy = ` at ${others}`;
+  if (!member && age > 0) copy += `, a copy that is ${Math.round(age)} s old`;
+  if (lease) copy += `, lease ${lease}`;
   $("storage").textContent = `Storage: ${kind}${copy}${trouble}. At most ${stats.limits.max_entries} entries.${only}`;
 }
 
