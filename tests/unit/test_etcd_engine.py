@@ -1,5 +1,6 @@
 """The etcd engine by itself: what it answers when, whatever its threads bring."""
 
+import base64
 import contextlib
 import threading
 import time
@@ -412,3 +413,25 @@ def test_a_refusal_says_what_was_said(body: bytes, expected: type, text: str) ->
     refusal = Cluster(Options(("nowhere:1",))).client()._denial(400, body)
     assert type(refusal) is expected
     assert text in str(refusal)
+
+
+def events(revision: int, changes: int) -> list[dict[str, Any]]:
+    def name(key: str) -> str:
+        return base64.b64encode(f"/p/e/{key}".encode()).decode()
+
+    numbers = range(changes)
+    return [
+        {"type": "DELETE", "kv": {"key": name(f"{revision}/{number}"), "mod_revision": str(revision)}}
+        for number in numbers
+    ]
+
+
+def test_what_has_been_missed_is_taken_a_little_at_a_time() -> None:
+    told: list[Any] = []
+    follower = Follower(Cluster(Options()), Reader(b"/p/", "", HostClock()), b"/p/", TIMEOUT, told.append, lambda: 0)
+    missed = [*((revision, 100) for revision in range(1, 50)), *((revision, 1) for revision in range(50, 250))]
+    follower._take([event for revision, changes in missed for event in events(revision, changes)])
+    found = [[(update.revision, len(update.mutations)) for update in changed.updates] for changed in told]
+    assert [each for part in found for each in part] == missed
+    assert max(sum(changes for _, changes in part) for part in found) < 150
+    assert len(found) < 60

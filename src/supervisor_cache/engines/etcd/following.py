@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from supervisor_cache.core.entry import Entry
@@ -35,7 +35,7 @@ _PAUSE = 0.2
 _MOST_WAITING = 1000
 # Seconds between two looks of the keeper at the time.
 _STEP = 0.2
-# Updates that supervisord takes in one go.
+# Changes that supervisord takes in one go: it does nothing else meanwhile, and one transaction has a hundred at most.
 _AT_ONCE = 50
 _COMPACTED = 11
 _REVOKE_SECONDS = 0.15
@@ -278,14 +278,28 @@ class Follower:
         while self._waiting() > _MOST_WAITING and not self._cluster.stopped.wait(_PAUSE / 4):
             pass
         updates = self._reader.updates(events)
-        for start in range(0, len(updates), _AT_ONCE):
-            self._post(Changed(updates[start : start + _AT_ONCE]))
+        for part in _parts(updates):
+            self._post(Changed(part))
         if self._over:
             raise _StartOverError
         for event in events:
             if event["kv"]["key"] == self._change:
                 self.mark = Mark() if event.get("type") == "DELETE" else _mark_of(event["kv"])
         self.position = updates[-1].revision
+
+
+def _parts(updates: list[Update]) -> Iterator[list[Update]]:
+    """Divide what is told into what is taken in one go, a transaction as a whole."""
+    part: list[Update] = []
+    count = 0
+    for update in updates:
+        part.append(update)
+        count += max(1, len(update.mutations))
+        if count >= _AT_ONCE:
+            yield part
+            part, count = [], 0
+    if part:
+        yield part
 
 
 def _mark_of(kv: Json) -> Mark:
