@@ -149,6 +149,7 @@ class Cluster:
         prefix: Of the keys that ``user`` may use.
         places: Network namespaces for the members, one each; without them they are on loopback.
         options: Further command-line options of etcd.
+        syncs: Whether they wait for the disk, as they do outside of tests.
     """
 
     user = "cache"
@@ -164,6 +165,7 @@ class Cluster:
         prefix: str = "cache/",
         places: Sequence[Namespace] = (),
         options: Sequence[str] = (),
+        syncs: bool = False,
     ) -> None:
         if shutil.which("etcd") is None:
             missing("etcd")
@@ -174,7 +176,7 @@ class Cluster:
         self.members = [Member(f"etcd{number}", folder, place) for number, place in enumerate(hosts)]
         self.certificates = Certificates(folder / "tls", [member.host for member in self.members]) if tls else None
         self._has_login = login
-        self._options = options
+        self._options = [*([] if syncs else _unsafe()), *options]
         self._token = ""
 
     @property
@@ -235,7 +237,7 @@ class Cluster:
             "--listen-peer-urls", own, "--initial-advertise-peer-urls", own,
             "--initial-cluster", ",".join(peers), "--initial-cluster-state", "new",
             "--heartbeat-interval", str(HEARTBEAT_MILLISECONDS), "--election-timeout", str(ELECTION_MILLISECONDS),
-            "--logger", "zap", "--log-outputs", "stderr", "--bcrypt-cost", "4", *_unsafe(),
+            "--logger", "zap", "--log-outputs", "stderr", "--bcrypt-cost", "4",
         ]  # fmt: skip
         if self.certificates is not None:
             arguments += [

@@ -19,8 +19,8 @@ import pytest
 
 from supervisor_cache import open_local
 from tests.certificates import Certificates
-from tests.cluster import Cluster, encoded, prefix_end
-from tests.conftest import StartSupervisord
+from tests.cluster import Cluster, Member, encoded, prefix_end
+from tests.conftest import StartSupervisord, missing
 from tests.database import assert_serves
 from tests.e2e import observer
 from tests.e2e.raw import Server
@@ -316,6 +316,48 @@ def test_a_write_whose_reply_is_lost_is_done_where_the_watch_tells_it(start_host
     proxy.drop_replies()
     assert wrote(cache, "k").outcome == "stored"
     assert cache.fetch("k") == 1
+
+
+@contextlib.contextmanager
+def slow_disk(member: Member, seconds: float, folder: Path) -> Iterator[None]:
+    """Have each sync of a member take longer."""
+    if shutil.which("strace") is None:
+        missing("strace")
+    output = folder / "strace"
+    injected = f"fdatasync,fsync:delay_enter={int(seconds * 1_000_000)}"
+    command = ["strace", "-f", "-p", str(member.pid), "-e", "trace=fdatasync,fsync", "-e", f"inject={injected}"]
+    with output.open("w") as told:
+        tracer = subprocess.Popen(command, stderr=told, stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: "attached" in output.read_text(), "strace is attached")
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
+    assert "INJECTED" in output.read_text() or "DELAYED" in output.read_text()
+
+
+@pytest.mark.parametrize("seconds", [TIMEOUT / 4, TIMEOUT * 2])
+def test_a_slow_disk_of_etcd_makes_writes_late_and_nothing_else(
+    start: StartSupervisord, tmp_path: Path, seconds: float
+) -> None:
+    with Cluster(tmp_path / "etcd", members=1, syncs=True) as cluster:
+        section = {"storage": f"etcd://{cluster.endpoints[0]}/p", "etcd_timeout": str(TIMEOUT)}
+        host = start({"cache": section}, program("web"))
+        host.wait_for_storage()
+        cache = host.unix().cache
+        cache.store("before", 1)
+        with observed(host), writing(host) as writes:
+            with slow_disk(cluster.members[0], seconds, tmp_path):
+                until(lambda: len(writes) > 3 * WRITERS, "they are answered")
+                crash(host)
+                assert cache.fetch("before") == 1
+            count = len(writes)
+            until(lambda: any(write.outcome == "stored" for write in writes[count + WRITERS :]), "all is well again")
+        until(lambda: host.storage()["state"] == "ok", "it is told")
+        assert seconds < TIMEOUT or {write.outcome for write in writes} > {"stored"}
+        until(lambda: host.storage()["pending"] == 0, "all of it is answered")
+        assert_true(writes, cluster, "/p")
 
 
 def test_an_etcd_that_is_full_has_nothing_that_was_refused(start: StartSupervisord, tmp_path: Path) -> None:
