@@ -5,6 +5,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -435,3 +436,15 @@ def test_what_has_been_missed_is_taken_a_little_at_a_time() -> None:
     assert [each for part in found for each in part] == missed
     assert max(sum(changes for _, changes in part) for part in found) < 150
     assert len(found) < 60
+
+
+def test_what_was_to_follow_a_login_that_is_lost_has_surely_not_happened(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("secret")
+
+    def ask(path: str, _body: object) -> dict[str, Any]:
+        raise LostError(f"{path}: lost")
+
+    cluster = Cluster(Options(("nowhere:1",), user="cache", password_file=str(password)))
+    with pytest.raises(UnreachedError, match="no login: /v3/auth/authenticate: lost"):
+        cluster.token(ask)

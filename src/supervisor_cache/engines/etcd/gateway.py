@@ -174,14 +174,21 @@ class Cluster:
         return context
 
     def token(self, ask: Callable[[str, Json], Json]) -> str:
-        """Answer the token of the user, asking for one where there is none; empty where nobody logs in."""
+        """Answer the token of the user, asking for one where there is none; empty where nobody logs in.
+
+        Raises:
+            UnreachedError: There is none; what it was for has surely not happened.
+        """
         options = self.options
         if options.user and not self._token:
             try:
                 password = Path(options.password_file).read_text("utf-8").strip()
             except (OSError, ValueError) as error:
                 raise UnreachedError(f"etcd_password_file cannot be read: {error}") from None
-            token = ask("/v3/auth/authenticate", {"name": options.user, "password": password}).get("token")
+            try:
+                token = ask("/v3/auth/authenticate", {"name": options.user, "password": password}).get("token")
+            except LostError as error:
+                raise UnreachedError(f"no login: {error}") from None
             if not isinstance(token, str) or not _TOKEN.fullmatch(token):
                 raise UnreachedError("etcd's answer to a login has no token")
             self._token = token
