@@ -448,3 +448,36 @@ def test_what_was_to_follow_a_login_that_is_lost_has_surely_not_happened(tmp_pat
     cluster = Cluster(Options(("nowhere:1",), user="cache", password_file=str(password)))
     with pytest.raises(UnreachedError, match="no login: /v3/auth/authenticate: lost"):
         cluster.token(ask)
+
+
+def test_what_must_happen_and_cannot_leaves_their_turn_to_others() -> None:
+    class Full:
+        member = "nowhere:1"
+
+        def call(self, _path: str, body: dict[str, Any], *_: Any, **__: Any) -> Any:
+            if "request_delete_range" in body["success"][0]:
+                raise DeniedError("no room", 8)
+            return {"succeeded": True, "header": {"revision": "5"}}
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    cluster, client = Cluster(Options(("nowhere:1",))), Full()
+    cluster.client = lambda: client  # type: ignore[method-assign,assignment,return-value]
+    done: list[Done] = []
+    writer = Writer(cluster, Lease(5, TIMEOUT), Spent(TIMEOUT), b"/p/", "", TIMEOUT, done.append)
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    try:
+        question = deletion()
+        question.mutations, question.relied = [], {"k": 5}
+        ended = Job("1", deletion(), {}, 0, time.monotonic() + 100, patient=True, must=True)
+        asked = Job("2", question, {}, 0, time.monotonic() + 100, patient=True, must=False)
+        writer.put(ended)
+        writer.put(asked)
+        until(lambda: [one.job for one in done] == [asked], "the other one is answered")
+        assert not ended.is_through.is_set()
+    finally:
+        cluster.stopped.set()
+        writer.stop(1)
+        thread.join()

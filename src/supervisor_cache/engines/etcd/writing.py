@@ -170,30 +170,34 @@ class Writer:
         client = self._cluster.client()
         while (job := self._jobs.get()) is not None and not self._cluster.stopped.is_set():
             outcome = self._outcome(client, job)
-            if outcome is not None:
-                self._done(Done(job, outcome))
+            if outcome is None:
+                # It must happen, and others have their turn before it is tried again.
+                self._cluster.stopped.wait(_PAUSE)
+                self._jobs.put(job)
+                continue
+            self._done(Done(job, outcome))
             job.is_through.set()
             if job.ttl and len(self._spent) > _MOST_SPENT:
                 self._spent.revoke_one(client)
         client.close()
 
     def _outcome(self, client: Client, job: Job) -> Result | None:
-        while True:
-            try:
-                return self._commit(client, job)
-            except StoppedError as error:
-                return error
-            except GatewayError as error:
-                if not job.must:
-                    if isinstance(error, DeniedError) and error.code == _NO_ROOM and job.is_sent:
-                        return self._full(client, job, error)
-                    return error
-            except Exception as error:  # noqa: BLE001 - what etcd answers may be anything, and its caller waits
-                client.close()
-                if not job.must:
-                    return LostError(f"{client.member}: what it answers is not etcd's: {named(error)}")
-            if self._cluster.stopped.wait(_PAUSE):
+        """Do a job once; answer what came of it, or None for one that must happen, and has not."""
+        try:
+            return self._commit(client, job)
+        except StoppedError as error:
+            return error
+        except GatewayError as error:
+            if job.must:
                 return None
+            if isinstance(error, DeniedError) and error.code == _NO_ROOM and job.is_sent:
+                return self._full(client, job, error)
+            return error
+        except Exception as error:  # noqa: BLE001 - what etcd answers may be anything, and its caller waits
+            client.close()
+            if job.must:
+                return None
+            return LostError(f"{client.member}: what it answers is not etcd's: {named(error)}")
 
     def _commit(self, client: Client, job: Job) -> Committed | Overtaken:
         lease = granted(client, job.ttl, self._left(job)) if _needs_lease(job) else 0
