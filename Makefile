@@ -22,7 +22,7 @@ ON_ETCD := $(addprefix tests/e2e/test_,owners.py both_servers.py events.py publi
 ALL_ON_ETCD := $(sort $(ON_BOTH) $(ON_ETCD) $(addprefix tests/e2e/test_,leader.py http.py stream.py client.py watch.py lock.py \
   commands.py timed_commands.py))
 
-.PHONY: help demo test test-etcd chaos lint format types bench matrix screenshots clean
+.PHONY: help demo test test-etcd chaos lint format types docs bench matrix screenshots clean
 
 help:
 	@echo 'make demo      a supervisord with the cache on loopback, shown step by step (ONCE=1: and ended)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make test-etcd  the contract with etcd as the storage (ARGS=... goes to pytest)'
 	@echo 'make lint      ruff: rules and format'
 	@echo 'make types     mypy --strict'
+	@echo 'make docs      the documentation, into docs/_build/html/index.html'
 	@echo 'make bench     figures, as ratios, into benchmarks/RESULTS.md'
 	@echo 'make matrix    the wheel under each installed Python and Supervisor 4.2.0, 4.2.5, 4.3.0'
 	@echo 'make screenshots  the pictures of the page in docs/'
@@ -85,6 +86,9 @@ format: $(DEVELOPMENT)
 types: $(DEVELOPMENT)
 	$(BIN)/mypy
 
+docs: $(DEVELOPMENT)
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+
 bench: $(DEVELOPMENT) $(PEER)
 	@$(PYTHON) scripts/programs.py bench
 	-@$(BIN)/python -m pip install --quiet --group bench
@@ -99,4 +103,4 @@ screenshots: $(DEVELOPMENT)
 	PYTHONPATH=. $(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf .venv .venv-1.1.0 .node .readers .tox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-1.1.0 .node .readers .tox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache docs/_build
