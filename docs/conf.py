@@ -10,6 +10,8 @@ exclude_patterns = ["_build"]
 # So that a link to a heading means the same here and where a code host shows the page.
 myst_heading_anchors = 4
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["own.css"]
 html_title = "supervisor_cache"
 html_favicon = "../src/supervisor_cache/http/static/icon.svg"
 html_show_copyright = False

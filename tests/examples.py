@@ -5,8 +5,8 @@ Each page has a supervisord, a bash and a Python of its own, and its blocks are 
 * ``ini``: sections of the configuration file. They take the place of those that the page had before under the same
   names; `supervisor-cache config --check` must find nothing, and a real supervisord is started with them.
 * ``console``: each line after ``$ `` (and those after ``> ``, which go on) is typed into bash. What stands below must
-  be what is printed, ``...`` for anything: within a line, or alone on one for any number of lines. Where nothing is
-  shown, the command must do well.
+  be what is printed, ``...`` for anything: within a line, or alone on one for any number of lines; a last line ``^C``
+  interrupts what would go on, once all before it has been printed. Where nothing is shown, the command must do well.
 * ``python``: run, in the names of the page's blocks before it.
 * ``sh``: a script of its own.
 * ``json`` must be that. Anything else is run by nobody, and has to stand in the list of exceptions.
@@ -30,11 +30,40 @@ from typing import NamedTuple, final
 
 from markdown_it import MarkdownIt
 
-from tests.harness import OWN_BINARIES, START_SECONDS, Supervisord
+from tests.conftest import missing
+from tests.harness import OWN_BINARIES, START_SECONDS, Supervisord, until
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(path for path in ROOT.glob("docs/**/*.md") if "_build" not in path.parts)]
-RUN = {"ini", "console", "python", "sh", "json"}
+_RUN = {"ini", "console", "python", "sh", "json"}
+# What nothing here runs: page and first line, and why.
+NOT_RUN = {
+    (
+        "README.md",
+        "make demo     # a supervisord on loopback with two programs: shows each call, then serves the page",
+    ): "tests/e2e/test_demo.py, and this is a test",
+    ("README.md", "pip install ."): "`make matrix` installs the wheel, under each Python",
+    ("docs/architecture.md", " in supervisord                            in other processes"): "drawn",
+    (
+        "docs/architecture.md",
+        " rpc.store ─┐                 1 plan            2 commit           3 apply           4 observe",
+    ): "drawn",
+    ("docs/start.md", "$ pip install ."): "`make matrix` installs the wheel, under each Python",
+    ("docs/command.md", "source <(supervisor-cache completion bash)"): "tests/e2e/test_completion.py, in each shell",
+    ("docs/http.md", "location /markers/ {"): "tests/e2e/test_nginx.py",
+    ("docs/reading.md", "from supervisor_cache import open_local"): "tests/e2e/test_reading.py, as those below",
+    ("docs/reading.md", "sqlite3 -readonly -cmd '.timeout 1000' /var/lib/supervisor/cache.db \\"): "likewise",
+    ("docs/reading.md", 'const { DatabaseSync } = require("node:sqlite");'): "likewise",
+    ("docs/reading.md", "<?php"): "likewise",
+    ("docs/reading.md", 'require "json"'): "likewise",
+    ("docs/operating.md", "FROM python:3.13-slim"): "tests/e2e/test_container.py, without an image",
+    ("docs/operating.md", "services:"): "likewise",
+    ("docs/shared.md", "etcd --auto-compaction-mode periodic --auto-compaction-retention 1h ..."): "etcd's own",
+    ("docs/shared.md", "etcdctl role add supervisor"): "etcd's own; tests/cluster.py makes such a role and user",
+    ("docs/shared.md", "$ etcdctl get --prefix /supervisor/prod/e/"): "etcd's own",
+    ("docs/uses/dashboard.md", "scrape_configs:"): "Prometheus's own; tests/e2e/test_http.py parses the metrics",
+}
+_PROGRAMS = ("curl", "openssl", "sqlite3")
 _HIDDEN = re.compile(r"<!-- run ([a-z]+)\n(.*?)-->", re.DOTALL)
 _FILE = re.compile(r"(?:#!.*\n)?# (/\S+)\n")
 _HEADING = re.compile(r"^\[(.+)\]$", re.MULTILINE)
@@ -279,11 +308,24 @@ class Reader:
             self._typed(_BASH)
         self._typed('cd "$HOME"')  # each block starts where the configuration file is
         for command, expected in _commands(code):
+            if expected.endswith("^C\n"):
+                self._interrupted(command, expected.removesuffix("^C\n"))
+                continue
             status, printed = self._typed(command)
             if expected:
                 assert matches(expected, printed), f"{command}\nprinted\n{printed}\nand not\n{expected}"
             else:
                 assert status == 0, f"{command}\nended with {status} and printed\n{printed}"
+
+    def _interrupted(self, command: str, expected: str) -> None:
+        printed = self.folder / "printed"
+        printed.write_text("")
+        # In a group of its own, so that all of it can be ended.
+        self._typed(f"set -m\n{{ {command}\n}} > {printed} 2>&1 &\nset +m; job=$!")
+        try:
+            until(lambda: matches(expected, printed.read_text()), f"{command} prints {expected}")
+        finally:
+            self._typed("kill -- -$job; wait $job 2> /dev/null")
 
     def _typed(self, command: str) -> tuple[int, str]:
         assert self._bash is not None
@@ -344,6 +386,25 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.rstrip("\n") + "\n") is not None
 
 
-def lacks(program: str) -> bool:
-    """Whether a program that a page uses is not there."""
-    return shutil.which(program) is None
+def is_run(block: Block) -> bool:
+    """Whether `Reader` runs it."""
+    return block.language in _RUN and (block.page, block.first_line) not in NOT_RUN
+
+
+def name(page: Path) -> str:
+    """Answer the path of a page from here."""
+    return str(page.relative_to(ROOT))
+
+
+def read(page: Path) -> None:
+    """Do what a page says; skip where a program that it uses is missing."""
+    found = [block for block in blocks(page) if is_run(block)]
+    for program in _PROGRAMS:
+        if shutil.which(program) is None and any(re.search(rf"\b{program}\b", block.code) for block in found):
+            missing(program)
+    reader = Reader()
+    try:
+        for block in found:
+            reader.do(block)
+    finally:
+        reader.close()
