@@ -1,5 +1,7 @@
 """How Sphinx builds the documentation: `make docs`."""
 
+from sphinx.application import Sphinx
+
 from supervisor_cache import __version__
 
 project = "supervisor_cache"
@@ -17,3 +19,25 @@ html_favicon = "../src/supervisor_cache/http/static/icon.svg"
 html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
+
+CHAPTERS = {
+    "Begin": "start",
+    "Uses": "uses/maintenance uses/release uses/deploy-lock uses/leader uses/status uses/feature-flag uses/changes "
+    "uses/dashboard",
+    "Ways to use it": "client command http processes reading",
+    "Running it": "storage shared operating security upgrading",
+    "More": "reference architecture",
+}
+
+
+def add_chapters(_app: Sphinx, page: str, source: list[str]) -> None:
+    """Have the front page lead to all others. Not in the page itself: a code host would show what only Sphinx knows."""
+    if page == "index":
+        for caption, pages in CHAPTERS.items():
+            lines = "\n".join(pages.split())
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx of it."""
+    app.connect("source-read", add_chapters)

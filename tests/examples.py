@@ -146,7 +146,7 @@ def blocks(page: Path) -> Iterator[Block]:
     name = str(page.relative_to(ROOT))
     for token in MarkdownIt().parse(page.read_text()):
         line = token.map[0] + 1 if token.map else 0
-        if token.type == "fence" and not token.info.startswith("{"):  # what Sphinx itself is told
+        if token.type == "fence":
             yield Block(name, line, token.info.strip(), token.content, hidden=False)
         elif token.type == "code_block":
             yield Block(name, line, "", token.content, hidden=False)

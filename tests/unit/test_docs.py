@@ -227,5 +227,5 @@ def test_the_architecture_names_what_there_is() -> None:
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"])
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+    for target in re.findall(r"(?:\]\(|src=\"|srcset=\")(?!http)([^)#\"]+)", page.read_text()):
         assert (page.parent / target).exists(), target
