@@ -12,6 +12,7 @@ PEER := .venv-1.1.0/.complete
 READERS := .readers
 ARGS ?=
 CHAOS_SECONDS ?= 600
+SOAK_SECONDS ?= 1800
 # Most tests wait more than they work.
 WORKERS ?= 4
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
@@ -22,18 +23,21 @@ ON_ETCD := $(addprefix tests/e2e/test_,owners.py both_servers.py events.py publi
 ALL_ON_ETCD := $(sort $(ON_BOTH) $(ON_ETCD) $(addprefix tests/e2e/test_,leader.py http.py stream.py client.py watch.py lock.py \
   commands.py timed_commands.py))
 
-.PHONY: help demo test test-etcd chaos lint format types docs bench matrix screenshots clean
+.PHONY: help demo test test-etcd chaos soak lint format types docs bench matrix release image screenshots clean
 
 help:
 	@echo 'make demo      a supervisord with the cache on loopback, shown step by step (ONCE=1: and ended)'
 	@echo 'make test      all tests (ARGS=... goes to pytest)'
 	@echo 'make chaos     a shared cache for ten minutes in which all goes wrong (CHAOS_SECONDS, CHAOS_SEED; needs root)'
+	@echo 'make soak      everything at once for half an hour (SOAK_SECONDS, SOAK_SEED)'
 	@echo 'make test-etcd  the contract with etcd as the storage (ARGS=... goes to pytest)'
 	@echo 'make lint      ruff: rules and format'
 	@echo 'make types     mypy --strict'
 	@echo 'make docs      the documentation, into docs/_build/html/index.html'
 	@echo 'make bench     figures, as ratios, into benchmarks/RESULTS.md'
 	@echo 'make matrix    the wheel under each installed Python and Supervisor 4.2.0, 4.2.5, 4.3.0'
+	@echo 'make release   sdist and wheel, built twice and equal, with a bill of materials, into dist/'
+	@echo 'make image     the wheel in an image of Debian with nothing else (needs root and debootstrap)'
 	@echo 'make screenshots  the pictures of the page in docs/'
 	@echo 'make clean     take away all that the others made'
 
@@ -72,6 +76,9 @@ endif
 chaos: $(DEVELOPMENT) $(READERS)
 	CHAOS_SECONDS=$(CHAOS_SECONDS) $(BIN)/python -m pytest tests/e2e/test_chaos.py $(ARGS)
 
+soak: $(DEVELOPMENT)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest tests/e2e/test_soak.py $(ARGS)
+
 test-etcd: $(DEVELOPMENT) $(READERS)
 	TEST_STORAGE=etcd $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ALL_ON_ETCD) $(ARGS)
 
@@ -97,6 +104,13 @@ bench: $(DEVELOPMENT) $(PEER)
 matrix: $(DEVELOPMENT) $(PEER)
 	$(BIN)/python -m pip install --quiet --group matrix
 	$(BIN)/python scripts/matrix.py $(ARGS)
+
+release: $(DEVELOPMENT)
+	@$(BIN)/python scripts/release.py
+
+image: $(DEVELOPMENT)
+	@$(PYTHON) scripts/programs.py image
+	@$(BIN)/python scripts/image.py
 
 screenshots: $(DEVELOPMENT)
 	@$(PYTHON) scripts/programs.py test

@@ -19,6 +19,7 @@ from benchmarks import (
     page,
     shared,
     startup,
+    supervision,
     waiting,
     web,
 )
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[..., Section]] = {
     "http-returning": web.many_that_come_back,
     "command": client.starting,
     "client": client.calling,
+    "supervision": supervision.restarting,
     "blocking": blocking.longest_waits,
     "page": page.with_many,
     "shared": shared.beside_a_script,

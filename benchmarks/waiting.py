@@ -46,6 +46,11 @@ def _wait(since: int, seconds: int, prefix: str) -> bytes:
     return request(body("cache.wait", _KEY.format(since) + _INT.format(seconds) + _KEY.format(prefix)))
 
 
+def wait_for_nothing(since: int) -> bytes:
+    """Build the request of a client that waits for what never comes."""
+    return _wait(since, 1500, "other/")
+
+
 class _Way(NamedTuple):
     """A way to wait for changes.
 
@@ -72,7 +77,7 @@ _OURS = _Way(
     change=_store("watched/release"),
     newest=request(body("cache.getRevision")),
     wait=lambda since: _wait(since, 60, "watched/"),
-    wait_for_nothing=lambda since: _wait(since, 1500, "other/"),
+    wait_for_nothing=wait_for_nothing,
     revision=_revision,
 )
 _BARE = _Way(

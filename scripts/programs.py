@@ -1,4 +1,4 @@
-"""Install the programs that tests (``test``) or benchmarks (``bench``) want beside Python, where that can be done.
+"""Install the programs that tests (``test``), the image (``image``) or benchmarks (``bench``) want beside Python.
 
 What cannot be installed is said: a test that wants it is skipped, or fails where CI runs; a benchmark leaves it out.
 """
@@ -27,6 +27,9 @@ WANTED = {
         "openssl": ["openssl"],
         "etcd": ["etcd-server"],
         "ip": ["iproute2"],
+    },
+    "image": {
+        "debootstrap": ["debootstrap"],
     },
     "bench": {
         "memcached": ["memcached"],

@@ -44,10 +44,17 @@ def assert_agreement(path: Path, content: Content) -> None:
 def assert_serves(path: Path, cache: Any) -> None:
     """Compare a database with what a supervisord answers that uses it."""
     assert_integrity(path)
-    entries: list[Any] = []
-    while page := cache.getEntries("", entries[-1]["key"] if entries else "", 500):
-        entries += page
-    stored = rows(path, "SELECT key, value, revision, note, owner, expires FROM entries ORDER BY key")
+    # What changes between two looks, for its processes are running still, is no difference.
+    for _ in range(100):
+        before = cache.getRevision()
+        entries: list[Any] = []
+        while page := cache.getEntries("", entries[-1]["key"] if entries else "", 500):
+            entries += page
+        stored = rows(path, "SELECT key, value, revision, note, owner, expires FROM entries ORDER BY key")
+        if cache.getRevision() == before:
+            break
+    else:
+        raise AssertionError("it changes all the while")
     assert [
         (one["key"], one["value"], int(one["revision"]), one["note"], one["owner"], bool(one["expires"]))
         for one in entries

@@ -112,6 +112,14 @@ def parts(items: Mapping[str, T]) -> Iterator[dict[str, T]]:
         yield dict(pairs[start : start + MOST_AT_ONCE])
 
 
+def _started(pid: int) -> str | None:
+    """Answer when a process was started, which tells it from a later one of the same id; None if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
 def settle(cache: Any) -> None:
     """Wait until what has ended is announced as well; on all but etcd, that is one."""
     if STORAGE == "etcd":
@@ -168,6 +176,7 @@ class Supervisord:
         self.waits = STORAGE == "etcd"
         self._process: subprocess.Popen[str] | None = None
         self._proxies: list[ServerProxy] = []
+        self._orphans: dict[int, str | None] = {}
 
     @property
     def configuration(self) -> Path:
@@ -368,14 +377,22 @@ class Supervisord:
             self._process.wait()
 
     def kill(self) -> None:
-        """End it with signal 9; its processes live on."""
-        os.kill(self.pid, signal.SIGKILL)
+        """End it with signal 9; its processes live on until this object is closed."""
+        pid = self.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self._orphans.update({int(child): _started(int(child)) for child in children})
+        os.kill(pid, signal.SIGKILL)
         until(lambda: not self.is_alive(), "supervisord is killed")
         self.stop()
 
     def close(self) -> None:
-        """End it, and take its folder away."""
+        """End it and what a killed one has left behind, and take its folder away."""
         self.stop()
+        for pid, started in self._orphans.items():
+            if started is not None and _started(pid) == started:
+                with contextlib.suppress(ProcessLookupError):
+                    # Supervisor gives each process a group of its own.
+                    os.killpg(pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
         if STORAGE == "etcd":
             # What would end later takes a revision, and tests that come next count theirs.

@@ -92,3 +92,17 @@ def test_a_storm_survives_a_restart_with_its_history(start: StartSupervisord, ki
     assert revisions == sorted(revisions)
     assert len(set(revisions)) * 2 == len(revisions)
     assert len(revisions) >= min(2000, 2 * sum(writer.acknowledged for writer in writers))
+
+
+def test_the_log_begins_anew_while_all_go_on_writing(start: StartSupervisord) -> None:
+    supervisord = start({"cache": SECTION})
+    log = supervisord.folder / "cache.db-wal"
+    largest = 0
+
+    def has_shrunk() -> bool:
+        nonlocal largest
+        size = log.stat().st_size
+        largest = max(largest, size)
+        return size < largest / 2
+
+    in_a_storm(supervisord, lambda _writers: until(has_shrunk, "the log begins anew", 60))

@@ -1,6 +1,12 @@
 """A repeated problem is logged at most once a minute, and how often it came is not lost."""
 
+from pathlib import Path
+
+from supervisor_cache.engines.sqlite import SqliteEngine
 from supervisor_cache.server.log import Log, contain
+from supervisor_cache.server.settings import Settings
+from supervisor_cache.server.storage import Storage
+from tests.model import Bench
 
 
 class Lines:
@@ -48,3 +54,26 @@ def test_without_a_logger_nothing_is_said() -> None:
     log.info("a")
     log.warning("b")
     assert contain(log, "c", 7, broken) == 7
+
+
+def test_a_large_log_of_the_database_counts_when_it_is_looked_at_and_not_in_each_round(tmp_path: Path) -> None:
+    lines, minutes, bench = Lines(), Minutes(), Bench()
+    log = Log(minutes)
+    log.use(lines)  # type: ignore[arg-type]
+    storage = Storage("cache", bench.cache, bench.clock, log, lambda: None, lambda: None)
+    storage.use(Settings(database=str(tmp_path / "cache.db")))
+    storage.open()
+    engine = bench.cache.engine
+    assert isinstance(engine, SqliteEngine)
+    storage.tick()  # looks at it; not again as long as this clock stands still
+    for size in (20_000_000, 30_000_000, 40_000_000):
+        engine.log_bytes = size
+        for _ in range(1000):
+            storage.tick()
+    minutes.now = 1.0
+    log.report_repeats()
+    storage.close()
+    assert [line for line in lines.lines if "log" in line] == [
+        "supervisor_cache: cache: its log has 20000000 bytes: very many writes, or a reader in a transaction",
+        "supervisor_cache: cache: log of the database: 2 times more in the last minute",
+    ]

@@ -1,5 +1,6 @@
 """What is told stays in order, and goes where it should, at the moments at which it might not."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +12,23 @@ from supervisor import events
 from supervisor.states import ProcessStates
 
 from supervisor_cache.core import operations, publication
+from supervisor_cache.core.cache import Cache
 from supervisor_cache.core.entry import Batch, Owner
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.core.publication import Publication
+from supervisor_cache.engines.memory import MemoryEngine
 from supervisor_cache.errors import InvalidArgumentsError, InvalidKeyError, LimitExceededError
+from supervisor_cache.http.replies import Reply
+from supervisor_cache.http.requests import Asked
+from supervisor_cache.http.routes import Routes
+from supervisor_cache.http.watching import Watchers
 from supervisor_cache.server.backlog import Backlog
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.loop import LoopHook
+from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.owners import Processes
-from tests.model import Bench
+from supervisor_cache.server.settings import Settings
+from tests.model import START, Bench, FakeClock
 
 
 def test_a_write_by_an_observer_is_told_to_the_others_after_the_one_that_it_follows() -> None:
@@ -149,3 +158,104 @@ def test_what_ends_together_by_the_thousand_leaves_a_history_that_can_be_told() 
     assert sorted(told) == sorted(
         (kinds[of], f"{of}/{part}/{number}") for of in kinds for part in "ab" for number in numbers
     )
+
+
+START_REVISION = int(START * 1_000_000)
+
+
+class LeapingClock(FakeClock):
+    """A clock that leaps ahead when somebody has looked at it so many times more; counts how often that was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = 0
+        self._leaps_at = -1
+
+    def leap_after(self, looks: int) -> None:
+        self._leaps_at = self.looks + looks
+
+    def elapsed(self) -> float:
+        if self.looks == self._leaps_at:
+            self.pass_by(10)
+        self.looks += 1
+        return self.up
+
+
+class Web:
+    """The JSON interface of a cache, without a server."""
+
+    def __init__(self) -> None:
+        self.clock = LeapingClock()
+        log = Log()
+        namespace = Namespace("cache", Settings(), log, Backlog(log))
+        namespace.cache = self.cache = Cache(MemoryEngine(START), Limits(), self.clock, _nobody, _raise)
+        host: Any = SimpleNamespace(shutting_down=lambda: False)
+        watchers = Watchers(namespace, log, lambda: None, host.shutting_down)
+        self.cache.observers = (namespace.waiting, watchers)
+        self._routes = Routes(namespace, "unix_http_server", host, watchers)
+        self._watchers = watchers
+
+    def get(self, path: str, query: str) -> Any:
+        """Answer what is answered at once, or in a round that comes."""
+        replies: list[Reply] = []
+        client: Any = SimpleNamespace(respond=replies.append, is_there=lambda: True)
+        self._routes.handle(Asked("GET", path, query, {}), client)
+        while not replies:
+            self._watchers.do_round()
+        (reply,) = replies
+        assert reply.status == 200
+        return json.loads(reply.body)
+
+
+def _nobody(name: str) -> Owner:
+    raise InvalidArgumentsError(f"owner {name} is not running")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def ends_at_every_look(ask: Callable[[Web], object]) -> int:
+    """Have an entry end before, after, and at each moment while ``ask`` asks; answer how many there were."""
+    looks, most = 0, 1
+    while looks <= most:
+        web = Web()
+        web.cache.write(operations.store, "", "stays", 1)
+        web.cache.write(operations.store, "", "ends", 1, {"ttl": 5})
+        before = web.clock.looks
+        web.clock.leap_after(looks)
+        ask(web)
+        most = web.clock.looks - before
+        looks += 1
+    return looks
+
+
+@pytest.mark.parametrize("wait", ["", "&wait=0.001"])
+@pytest.mark.parametrize("caught_up", [True, False])
+def test_changes_are_told_once_also_where_an_entry_ends_while_they_are_asked_for(caught_up: bool, wait: str) -> None:
+    stored = [(START_REVISION + 1, "stays"), (START_REVISION + 2, "ends")]
+
+    def ask(web: Web) -> None:
+        told = stored.copy() if caught_up else []
+        since = str(START_REVISION + len(told))
+        for pause in (0, 0, 10, 0):
+            web.clock.pass_by(pause)
+            answer = web.get("v1/changes", f"since={since}{wait}")
+            told += [(int(change["revision"]), change["key"]) for change in answer["changes"]]
+            since = answer["revision"]
+        assert told == [*stored, (START_REVISION + 3, "ends")]
+
+    assert ends_at_every_look(ask) > 5
+
+
+def test_who_follows_from_the_revision_of_a_listing_is_told_when_one_of_its_entries_ends() -> None:
+    def ask(web: Web) -> None:
+        listing = web.get("v1/entries", "")
+        keys = {entry["key"] for entry in listing["entries"]}
+        web.clock.pass_by(10)
+        for change in web.get("v1/changes", f"since={listing['revision']}")["changes"]:
+            if change["kind"] == "expire":
+                keys.discard(change["key"])
+        assert keys == {"stays"}
+
+    assert ends_at_every_look(ask) > 5

@@ -8,6 +8,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -80,6 +81,8 @@ _RETRY_BUSY = 0.05
 _TRIM = 500
 _TRIM_AT_ONCE = 2500
 _CHECKPOINT = 2000
+# Seconds for which one goes on after the other: what is written meanwhile is written back by the next.
+_WRITE_BACK = 1.0
 # Seconds that the end of a generation of supervisord waits for the log to be written back.
 _JOIN = 10.0
 # What has to be free after the disk was full, or the next write would find it full again.
@@ -151,6 +154,7 @@ class SqliteEngine:
         self._trimmed = 0
         self._checkpointed = 0
         self._checkpoint: threading.Thread | None = None
+        self._closes = threading.Event()
 
     # Life
 
@@ -202,6 +206,7 @@ class SqliteEngine:
         """Let go of every descriptor and thread. It can be opened again."""
         try:
             if self._checkpoint is not None:
+                self._closes.set()
                 self._checkpoint.join(_JOIN)
         finally:
             self._detach(last=True)
@@ -536,8 +541,9 @@ class SqliteEngine:
         if (self._checkpoint is not None and self._checkpoint.is_alive()) or not self._place.is_whole():
             return
         self._checkpointed = self._changes
+        self._closes.clear()
         thread = threading.Thread(
-            target=_write_back, args=(self.path,), name="supervisor_cache checkpoint", daemon=True
+            target=_write_back, args=(self.path, self._closes), name="supervisor_cache checkpoint", daemon=True
         )
         with suppress(RuntimeError):  # no more threads: later, then
             thread.start()
@@ -548,12 +554,21 @@ class _CorruptError(Exception):
     """The database is no database any more."""
 
 
-def _write_back(path: str) -> None:
-    """Copy the write-ahead log into the database; its waits for the disk must not be supervisord's."""
+def _write_back(path: str, closes: threading.Event) -> None:
+    """Copy the write-ahead log into the database; its waits for the disk must not be supervisord's.
+
+    The log begins anew only where all of it has been copied at the next commit. Under steady writes there is always
+    something that came while it was copied, but each round has less to copy and takes less time than the one before.
+    """
     with suppress(sqlite3.Error, OSError):
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            before, end = 0, time.monotonic() + _WRITE_BACK
+            while not closes.is_set() and time.monotonic() < end:
+                _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if before and pages <= before:  # nothing has come, or it has begun anew
+                    break
+                before = pages
         finally:
             connection.close()
 

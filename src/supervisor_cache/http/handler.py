@@ -3,7 +3,7 @@
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from supervisor.http import supervisor_auth_handler
 from supervisor.medusa.http_server import http_channel, http_request
 from supervisor.xmlrpc import SystemNamespaceRPCInterface, supervisor_xmlrpc_handler
 
-from supervisor_cache.http.replies import REASONS, SAFETY, Reply, problem
+from supervisor_cache.http.replies import REASONS, SAFETY, SANDBOX, Reply, problem
 from supervisor_cache.http.requests import Asked, Target, headers_of, target_of
 from supervisor_cache.http.routes import Routes
 from supervisor_cache.server.guards import announced, close_unread
@@ -24,7 +24,6 @@ _PIECE = 32 * 1024
 _WITH_BODY = frozenset({"PUT", "POST"})
 _EMPTY = frozenset({204, 304})
 _RPC_PATH = "/RPC2"
-_POLICY = "Content-Security-Policy"
 # Bytes that are sent before anybody else has a turn.
 _AT_ONCE = 256 * 1024
 # Bytes that a client may be owed when it asks for more; what it asks for first may be larger.
@@ -33,6 +32,7 @@ _MOST_OWED = 4 * 1024 * 1024
 # had that much is closed behind the next answer. Those that follow within the gap count as sent at once.
 _TURN = 0.02
 _GAP = 0.05
+_REMEMBERED_CHARACTERS = 1024
 _LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 
 
@@ -80,8 +80,7 @@ class CacheHandler:
         contain(self._log, "the cache handler's handle_request", None, self._handle, request)
 
     def _handle(self, request: http_request) -> None:
-        target = target_of(request.request)
-        headers = headers_of(request.header)
+        target, headers = _parts_of(request)
         client = HttpClient(request, headers)
         # The guard has looked at it, but takes a LF for the end of a line; there may be several that are the same.
         length = headers.get("content-length", "0").partition(",")[0]
@@ -103,7 +102,7 @@ class CacheHandler:
             self._answer(request, client, target, headers, b"")
 
     def _answer(
-        self, request: http_request, client: "HttpClient", target: Target, headers: dict[str, str], body: bytes
+        self, request: http_request, client: "HttpClient", target: Target, headers: Mapping[str, str], body: bytes
     ) -> None:
         asked = Asked(request.command, target.path[len(self._start) :], target.query, headers, body)
         channel = request.channel
@@ -179,7 +178,7 @@ class HttpClient:
         is_answered: Whether there is one.
     """
 
-    def __init__(self, request: http_request, headers: dict[str, str]) -> None:
+    def __init__(self, request: http_request, headers: Mapping[str, str]) -> None:
         self._request = request
         self._channel = request.channel
         self.closes = request.version != "1.1" or "close" in headers.get("connection", "").lower()
@@ -213,28 +212,25 @@ class HttpClient:
         self.is_answered = True
         channel = self._channel
         body = b"" if self._request.command == "HEAD" or reply.status in _EMPTY else reply.body
-        lines = dict(reply.headers)
-        if reply.status not in _EMPTY:
-            lines["Content-Type"] = reply.kind
-            lines["Content-Length"] = str(len(reply.body))
+        lines = "".join([f"{name}: {value}\r\n" for name, value in reply.headers.items()])
+        kind = reply.kind
+        if reply.status in _EMPTY:
+            kind = ""
+        else:
+            lines += f"Content-Length: {len(reply.body)}\r\n"
         if self.closes:
-            lines["Connection"] = "close"
+            lines += _CLOSE
         # Not logged: Supervisor would call each request an error whose key has that word in it.
         channel.current_request = None
-        _send(channel, _head(reply.status, lines) + body)
+        _send(channel, _head(reply.status, kind, lines, sandboxed=reply.sandboxed) + body)
 
     def open_stream(self) -> "HttpSink":
         """Send the head of a stream, which ends with the connection."""
         self.is_answered = True
-        lines = {
-            "Content-Type": "text/event-stream",
-            "Connection": "close",
-            # nginx hands each event on at once, then.
-            "X-Accel-Buffering": "no",
-        }
         self._request.collector = _Early(self)
         sink = HttpSink(self._channel)
-        sink.send(_head(200, lines))
+        # nginx hands each event on at once, then.
+        sink.send(_head(200, "text/event-stream", f"{_CLOSE}X-Accel-Buffering: no\r\n"))
         return sink
 
 
@@ -266,6 +262,18 @@ class HttpSink:
         """Close the connection, whatever the client is still owed."""
         if _is_open(self._channel):
             self._channel.close()
+
+
+def _parts_of(request: http_request) -> tuple[Target, Mapping[str, str]]:
+    line, header = request.request, tuple(request.header)
+    # A client sends the same again and again.
+    take = _read if len(line) + sum(map(len, header)) <= _REMEMBERED_CHARACTERS else _read.__wrapped__
+    return take(line, header)
+
+
+@lru_cache(128)
+def _read(line: str, header: tuple[str, ...]) -> tuple[Target, Mapping[str, str]]:
+    return target_of(line), headers_of(header)
 
 
 def _is_open(channel: http_channel) -> bool:
@@ -300,20 +308,20 @@ def _send(channel: http_channel, data: bytes) -> _Bytes | None:
     return left
 
 
-_SAFETY_LINES = "".join(f"{name}: {value}\r\n" for name, value in SAFETY.items())
-# Those of a reply that brings a policy of its own.
-_OTHER_LINES = "".join(f"{name}: {value}\r\n" for name, value in SAFETY.items() if name != _POLICY)
+_CLOSE = "Connection: close\r\n"
 
 
-def _head(status: int, lines: dict[str, str]) -> bytes:
-    shown = "".join([f"{name}: {value}\r\n" for name, value in lines.items()])
-    return f"{_first_lines(status, int(time.time()), _POLICY in lines)}{shown}\r\n".encode("ascii")
+def _head(status: int, kind: str, lines: str, *, sandboxed: bool = False) -> bytes:
+    return f"{_first_lines(status, kind, sandboxed, int(time.time()))}{lines}\r\n".encode("ascii")
 
 
 @lru_cache(16)
-def _first_lines(status: int, seconds: int, has_policy: bool) -> str:  # noqa: FBT001 - only asked for here
-    safety = _OTHER_LINES if has_policy else _SAFETY_LINES
-    return f"HTTP/1.1 {status} {REASONS[status]}\r\nDate: {formatdate(seconds, usegmt=True)}\r\n{safety}"
+def _first_lines(status: int, kind: str, sandboxed: bool, seconds: int) -> str:  # noqa: FBT001 - only asked for here
+    lines = {"Date": formatdate(seconds, usegmt=True), **(SANDBOX if sandboxed else SAFETY)}
+    if kind:
+        lines["Content-Type"] = kind
+    shown = "".join([f"{name}: {value}\r\n" for name, value in lines.items()])
+    return f"HTTP/1.1 {status} {REASONS[status]}\r\n{shown}"
 
 
 class Confinement:

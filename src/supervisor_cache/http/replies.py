@@ -60,19 +60,20 @@ _STATUSES: tuple[tuple[type[CacheError], int], ...] = (
 )
 _RETRY_SECONDS = "1"
 
+_POLICY = "Content-Security-Policy"
 # Of every reply. The page has no script but its own, and is in no frame.
 SAFETY = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": (
+    _POLICY: (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
 }
 # Of a value, which a browser may be led to: whatever it is, it does nothing.
-SANDBOX = {"Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'"}
+SANDBOX = {**SAFETY, _POLICY: "sandbox; default-src 'none'; frame-ancestors 'none'"}
 
 
 class Reply(NamedTuple):
@@ -83,12 +84,14 @@ class Reply(NamedTuple):
         body: What is sent.
         kind: Its media type.
         headers: Header lines beside those of every reply.
+        sandboxed: Whether the body is what somebody stored, of which a browser must make nothing.
     """
 
     status: int
     body: bytes = b""
     kind: str = JSON
     headers: Mapping[str, str] = {}
+    sandboxed: bool = False
 
 
 def as_json(value: Any) -> bytes:

@@ -1,7 +1,7 @@
 """What a client asks: its path, its query, its header lines."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -56,7 +56,7 @@ class Asked(NamedTuple):
     method: str
     path: str
     query: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes = b""
 
     def parameters(self, *known: str) -> dict[str, str]:

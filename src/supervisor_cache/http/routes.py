@@ -28,7 +28,7 @@ from supervisor_cache.http import openapi, page
 from supervisor_cache.http.clients import Client
 from supervisor_cache.http.metrics import CONTENT_TYPE as METRICS
 from supervisor_cache.http.metrics import metrics
-from supervisor_cache.http.replies import JSON, SANDBOX, TEXT, Reply, answer, as_json, problem, problem_of
+from supervisor_cache.http.replies import JSON, TEXT, Reply, answer, as_json, problem, problem_of
 from supervisor_cache.http.requests import Asked, Refused, key_in_path
 from supervisor_cache.http.shapes import change_json, entry_json, value_json
 from supervisor_cache.http.watching import Watchers
@@ -149,10 +149,12 @@ class Routes:
         given = asked.parameters("prefix", "after", "limit")
         asked.tags("if-none-match")  # a listing has no tag, but what is wrong is said
         limit = _count(given, "limit", MAX_REPLY_ENTRIES) or _PAGE
+        # Before they are read, for to ask for it can make entries expire: who follows from it on is told of their end.
+        revision = self._cache.revision
         found, more = self._cache.page(given.get("prefix", ""), given.get("after", ""), limit, MAX_REPLY_BYTES)
         shown = ",".join([entry_json(self._cache, name, entry) for name, entry in found])
         following = as_json(found[-1][0]).decode() if more else "null"
-        text = f'{{"revision":"{self._cache.revision}","entries":[{shown}],"next":{following}}}'
+        text = f'{{"revision":"{revision}","entries":[{shown}],"next":{following}}}'
         client.respond(Reply(200, text.encode()))
 
     def _one(self, asked: Asked, key: str) -> Reply:
@@ -168,13 +170,13 @@ class Routes:
         if key is None:
             raise InvalidArgumentsError("the key is missing: v1/values/KEY, or ?key=")
         entry = self._cache.entry(key)
-        headers = {"ETag": f'"{entry.revision}"', **SANDBOX}
+        tag = _tag(entry.revision)
         if _is_known(asked, entry):
-            client.respond(Reply(304, headers=headers))
+            client.respond(Reply(304, headers=tag, sandboxed=True))
         elif isinstance(entry.packed, str):
-            client.respond(Reply(200, entry.packed.encode(), TEXT, headers))
+            client.respond(Reply(200, entry.packed.encode(), TEXT, tag, sandboxed=True))
         else:
-            client.respond(Reply(200, value_json(entry.packed).encode(), JSON, headers))
+            client.respond(Reply(200, value_json(entry.packed).encode(), JSON, tag, sandboxed=True))
 
     def _stats(self, asked: Asked, client: Client) -> None:
         asked.parameters()
@@ -200,27 +202,28 @@ class Routes:
         limit = _count(given, "limit", MAX_REPLY_ENTRIES) or _PAGE
         wait = checked_timeout(_number(given, "wait"))
         since = checked_revision(given["since"]) if given.get("since") else self._cache.revision
-        reply = self._changes_after(since, prefix, limit)
-        if reply is None and wait:
+        is_told, reply = self._changes_after(since, prefix, limit)
+        if wait and not is_told:
             with _too_many_watchers():
                 self._watchers.poll(client, self._server, prefix, wait, self._settle(since, prefix, limit))
             return
-        client.respond(reply or self._no_changes(since))
+        client.respond(reply)
 
     def _settle(self, since: int, prefix: str, limit: int) -> Callable[[], Reply]:
         def reply() -> Reply:
             try:
                 self._check_running()
                 self._check_readable()
-                return self._changes_after(since, prefix, limit) or self._no_changes(since)
+                return self._changes_after(since, prefix, limit)[1]
             except CacheError as error:
                 return _told(error)
 
         return reply
 
-    def _changes_after(self, since: int, prefix: str, limit: int) -> Reply | None:
-        """Answer changes; None where there are none."""
+    def _changes_after(self, since: int, prefix: str, limit: int) -> tuple[bool, Reply]:
+        """Answer whether there are changes, and the reply."""
         found: list[Change] = []
+        # In this order: to ask for changes can make entries expire, and what the revision includes must not go untold.
         newest = self._cache.revision
         while True:
             try:
@@ -231,15 +234,12 @@ class Routes:
                     raise
                 limit //= 2
         if not found:
-            return None
+            return False, answer(200, {"revision": str(max(since, newest)), "changes": []})
         last = found[-1].revision
         # A commit that would have passed the limit comes next time, whole.
-        revision = last if self._cache.changed_since(last, prefix) else newest
+        revision = last if self._cache.changed_since(last, prefix) else max(last, newest)
         shown = ",".join(map(change_json, found))
-        return Reply(200, f'{{"revision":"{revision}","changes":[{shown}]}}'.encode())
-
-    def _no_changes(self, since: int) -> Reply:
-        return answer(200, {"revision": str(max(since, self._cache.revision)), "changes": []})
+        return True, Reply(200, f'{{"revision":"{revision}","changes":[{shown}]}}'.encode())
 
     def _stream(self, asked: Asked, client: Client) -> None:
         self._check_readable()

@@ -58,6 +58,7 @@ class Storage:
         self._served = False
         self._said_recovered = ""
         self._told: tuple[State, str] = (State.OK, "")
+        self._log_bytes = 0
 
     def use(self, settings: Settings) -> None:
         """Go by ``settings`` from the next `open` on. What another storage held is taken over, or dropped, then."""
@@ -130,8 +131,14 @@ class Storage:
             self._look()
         if self.mirror is not None:
             self.mirror.tick()
-        if isinstance(self._keeper, SqliteEngine) and self._keeper.log_bytes > _LARGE_LOG:
-            text = f"its log has {self._keeper.log_bytes} bytes: very many writes, or a reader in a transaction"
+        if isinstance(self._keeper, SqliteEngine) and self._keeper.log_bytes != self._log_bytes:
+            self._see_log(self._keeper.log_bytes)
+
+    def _see_log(self, size: int) -> None:
+        # It is looked at every few seconds, and this is called in each round of the loop.
+        self._log_bytes = size
+        if size > _LARGE_LOG:
+            text = f"its log has {size} bytes: very many writes, or a reader in a transaction"
             self._log.repeated(f"{self._name}: log of the database", f"{self._name}: {text}")
 
     def close(self) -> None:
