@@ -30,9 +30,9 @@ from supervisor_cache.server.guards import MISDIRECTED
 from supervisor_cache.server.log import Log
 from supervisor_cache.server.namespace import Namespace
 from supervisor_cache.server.settings import Settings, _readers
-from tests.examples import PAGES
 
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(path for path in ROOT.glob("docs/**/*.md") if "_build" not in path.parts)]
 SOURCE = Path(supervisor_cache.__file__).parent
 README = (ROOT / "README.md").read_text()
 CLIENT, COMMAND, HTTP, OPERATING, READING, PROCESSES = (
