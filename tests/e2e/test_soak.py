@@ -37,11 +37,13 @@ GROWTH_KILOBYTES = 8 * 1024
 # The database has a tenth of that, and its log begins anew again and again; one that never does grows by 1 MB a second.
 LOG_BYTES = 256 * 2**20
 READER_KILOBYTES = 8 * 1024
-# What a start says of root and of a server without a password, and Supervisor of a call that it cannot read.
+# What a start says of root and of a server without a password; and Supervisor of a call that it cannot read, and of a
+# listener that is slower than the changes, which asks for what it has missed.
 EXPLAINED = (
     "Supervisor is running as root",
     "running without any HTTP authentication checking",
     "is invalid: unmarshallable",
+    "event buffer overflowed",
 )
 
 
