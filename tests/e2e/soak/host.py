@@ -136,14 +136,19 @@ class Mortal:
 
 
 class Restart(NamedTuple):
-    """When a process was killed, and how many seconds later its successor had started.
+    """When a process was killed, and how soon it had a successor.
 
-    Without what supervisord itself had no processor for.
+    Attributes:
+        name: Of the process.
+        killed: When, by the monotonic clock.
+        seconds: Until its successor had started.
+        starved: Seconds in which supervisord could have run, and had no processor.
     """
 
     name: str
     killed: float
     seconds: float
+    starved: float
 
 
 @final
@@ -175,10 +180,10 @@ class Killer:
         while (found := mortal.newest())[0] == count and time.monotonic() - killed < _LOST_SECONDS:
             if self._host.was_away(killed, time.monotonic()) or over.wait(0.005):
                 return
-        late = max(0.0, prober.delayed(supervisord) - before)
-        seconds = max(0.0, (found[2] if found[0] > count else time.monotonic()) - killed - late)
+        starved = prober.delayed(supervisord) - before
+        seconds = (found[2] if found[0] > count else time.monotonic()) - killed
         if not self._host.was_away(killed, time.monotonic()):
-            self.restarts.append(Restart(mortal.name, killed, seconds))
+            self.restarts.append(Restart(mortal.name, killed, seconds, starved))
 
 
 class Sample(NamedTuple):
