@@ -40,11 +40,11 @@ def test_a_message_is_read_as_it_was_written() -> None:
     [
         ({"a": 1}, [], {"store": {"a": 1}}),
         ({}, ["a"], {"delete": ["a"]}),
-        ({}, iter(["a", "b"]), {"delete": ["a", "b"]}),
+        ({}, ["a", "b"], {"delete": ["a", "b"]}),
     ],
 )
 def test_what_is_not_given_is_not_said(store: Any, delete: Any, body: object) -> None:
-    assert json.loads(publication.message("cache", store, delete).partition(" ")[2]) == body
+    assert json.loads(publication.message("cache", store, iter(delete)).partition(" ")[2]) == body
 
 
 @pytest.mark.parametrize(

@@ -507,13 +507,12 @@ class SqliteEngine:
                 part = lacking[start : start + _AT_ONCE]
                 connection.executemany(_PUT, (rows.entry_row(key, entry, entry.revision) for key, entry in part))
                 yield
-            known = {commit[0]: commit for commit in commits}
-            told = {revision for (revision,) in execute("SELECT DISTINCT revision FROM changes")}
-            connection.executemany(
-                "DELETE FROM changes WHERE revision = ?", ((revision,) for revision in told - known.keys())
-            )
-            for revision in sorted(known.keys() - told):
-                _, time, note, via, changes, _ = known[revision]
+            # So may a commit be.
+            known = {commit[:2]: commit for commit in commits}
+            told = set(execute("SELECT DISTINCT revision, time FROM changes"))
+            connection.executemany("DELETE FROM changes WHERE revision = ? AND time = ?", told - known.keys())
+            for revision, time in sorted(known.keys() - told):
+                _, _, note, via, changes, _ = known[revision, time]
                 connection.executemany(_CHANGE, rows.change_rows(revision, time, note, via, changes))
                 if not revision % _AT_ONCE:
                     yield
