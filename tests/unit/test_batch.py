@@ -156,6 +156,20 @@ def test_what_changes_an_entry_that_it_has_looked_at_relies_on_that(bench: Bench
         assert dict(blind.relied) == {}
 
 
+def test_a_deletion_says_whether_it_was_of_that_revision(bench: Bench) -> None:
+    assert bench.write(operations.delete_if, "a", "1") is False
+    assert bench.write(operations.delete_if, "c", "1") is False
+    assert bench.write(operations.delete_if, "a", "") is False
+    assert bench.write(operations.delete_if, "c", "") is True
+    assert bench.write(operations.delete_if, "a", revision(bench, "a")) is True
+    assert bench.write(operations.delete, "a") is True
+    assert bench.write(operations.delete, "b") is True
+    assert bench.write(operations.clear) is True
+    bench.write(operations.store, "a", 1)
+    assert bench.write(operations.clear) is True
+    assert bench.cache.keys() == []
+
+
 def test_the_note_of_a_change_is_that_of_the_call(bench: Bench) -> None:
     bench.write(operations.store, "a", 1, {"note": "of the entry"})
     calls: list[tuple[Operation[Any], tuple[object, ...]]] = [

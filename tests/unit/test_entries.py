@@ -65,6 +65,13 @@ def test_ends_are_listed_in_their_order_and_as_many_as_asked_for(entries: Entrie
     assert entries.due(1000, 500) == expected[10:]
 
 
+def test_an_end_that_was_put_off_is_not_listed_before_the_new_one(entries: Entries) -> None:
+    put(entries, 1, first=made(30), k=made(40), gone=made(41))
+    put(entries, 2, k=made(60), gone=None)
+    assert entries.due(50, 9) == ["first"]
+    assert entries.due(60, 9) == ["first", "k"]
+
+
 def test_an_entry_that_is_renewed_without_end_leaves_nothing_behind(entries: Entries) -> None:
     """A heartbeat does that: memory must not grow by it, and no end be lost."""
     put(entries, 1, other=made(10_000_000))

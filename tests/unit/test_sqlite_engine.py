@@ -243,6 +243,33 @@ class TestAttaching:
         made = self.opened(bench)
         assert (made.state, "it is the database of another program" in made.detail) == (State.UNAVAILABLE, True)
 
+    def test_one_of_a_newer_release_is_not_touched(self, closed: Bench, path: Path) -> None:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA user_version = 2")
+        made = self.opened(closed)
+        assert (made.state, "from a newer release; this one knows 1" in made.detail) == (State.UNAVAILABLE, True)
+
+    def test_one_that_is_locked_at_the_start_is_read_as_soon_as_it_is_not(self, closed: Bench, path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            made = SqliteEngine(str(path), Options(), closed.clock, closed._content)
+            assert made.open() is None
+            assert (made.state, "locked" in made.detail) == (State.UNAVAILABLE, True)
+            assert made.tick() is None
+            other.execute("ROLLBACK")
+        assert not [found for found in path.parent.iterdir() if ".corrupt-" in found.name]
+        closed.clock.pass_by(2)
+        content = made.tick()
+        assert content is not None
+        assert (list(content.entries), made.state) == (["k"], State.OK)
+        made.close()
+
+    def test_one_that_this_supervisord_had_before_is_brought_in_line(self, closed: Bench) -> None:
+        closed.clock.pass_by(1)
+        assert engine(closed).open() is None
+        closed.write(operations.store, "l", 1)
+        assert_well(closed)
+
     def test_a_database_that_was_emptied_is_no_empty_one(self, closed: Bench, path: Path) -> None:
         with path.open("r+b") as file:
             file.truncate(0)

@@ -347,11 +347,9 @@ class SqliteEngine:
     def _trim(self) -> None:
         """Drop what the history has dropped; never the newest commit, which tells the revision."""
         self._trimmed = self._changes
-        connection = self._connection
-        if connection is not None:
-            dropped = min(self._memory().since, self.revision - 1)
-            with suppress(sqlite3.Error):  # it is tried again
-                connection.execute(_DROP, (dropped, _TRIM_AT_ONCE))
+        dropped = min(self._memory().since, self.revision - 1)
+        with suppress(sqlite3.Error):  # it is tried again
+            self._cursor.execute(_DROP, (dropped, _TRIM_AT_ONCE))
 
     # Trouble
 

@@ -378,7 +378,7 @@ class EtcdEngine:
 
     # Writes
 
-    def commit(self, batch: Batch) -> Outcome | Answer[Outcome]:
+    def commit(self, batch: Batch) -> Refused | Answer[Outcome]:
         """Ask etcd; the answer comes with a later `tick`, when the copy has the change."""
         if self._writer is None or not self._loaded:
             return Refused(UnavailableError(f"not stored: {self.detail}"))
