@@ -56,6 +56,8 @@ def test_a_batch_relies_on_all_that_it_has_looked_at(bench: Bench) -> None:
     plan = operations.batch(view, {"a": 1}, ["b"], {"c": ""}, {"if_changed": True})
     assert plan.relied == {"a": int(revision(bench, "a")), "b": int(revision(bench, "b")), "c": 0}
     failed = operations.batch(view, {}, ["b"], {"c": "5"})
+    idle = operations.batch(view, {}, ["missing"], {"a": revision(bench, "a")})
+    assert (list(idle.mutations), idle.relied) == ([], {"a": int(revision(bench, "a")), "missing": 0})
     assert failed.relied == {"b": int(revision(bench, "b")), "c": 0}
     assert list(failed.mutations) == []
 
@@ -183,6 +185,8 @@ def test_the_note_of_a_change_is_that_of_the_call(bench: Bench) -> None:
         bench.write(operation, *given, {"note": "of the call"})
         assert bench.commits[-1].note == "of the call"
     bench.write(operations.store_many, {"a": 1, "c": 2}, {"note": "many"})
+    bench.write(operations.batch, {"d": 1}, [], {})
+    assert bench.commits.pop().note == ""
     bench.write(operations.delete_many, ["a"], {"note": "some"})
     bench.write(operations.delete_prefix, "c", {"note": "below"})
     bench.write(operations.delete, "b", {"note": "one"})
@@ -198,6 +202,45 @@ def test_a_call_that_keeps_a_note_tells_none(bench: Bench) -> None:
     assert [commit.note for commit in bench.commits[-2:]] == ["", ""]
     assert bench.cache.entry("a").note == "of the entry"
     assert bench.cache.fetch("a") == 2
+
+
+def test_a_sum_has_32_bits() -> None:
+    bench = Bench()
+    least, most = -(2**31), 2**31 - 1
+    assert bench.write(operations.increment, "n", least) == least
+    with pytest.raises(LimitExceededError, match=r"^the value of 'n' would pass 32 bits$"):
+        bench.write(operations.increment, "n", -1)
+    assert bench.write(operations.increment, "n", most) == -1
+    for delta in (least - 1, most + 1, 1.0, True, "1", None):
+        with pytest.raises(InvalidArgumentsError, match=r"^delta must be an integer of 32 bits$"):
+            bench.write(operations.increment, "n", delta)
+    assert bench.write(operations.increment, "n", 0, {"if_changed": True}) == -1
+    assert bench.cache.fetch("n") == -1
+
+
+def test_what_is_incremented_ends_when_it_would_have() -> None:
+    bench = Bench()
+    bench.write(operations.store, "n", 1, {"ttl": 10})
+    bench.clock.pass_by(4)
+    bench.write(operations.increment, "n")
+    entry = bench.cache.entry("n")
+    assert (entry.expires, entry.deadline) == (bench.clock.now + 6, bench.clock.up + 6)
+    bench.write(operations.increment, "n", 1, {"ttl": 20})
+    assert bench.cache.entry("n").deadline == bench.clock.up + 20
+
+
+def test_a_full_cache_can_be_touched() -> None:
+    bench = Bench(Limits(max_entries=1))
+    bench.write(operations.store, "k", 1)
+    assert bench.write(operations.touch, "k", 5, {"note": "longer than before"}) == bench.cache.revision
+
+
+def test_what_ends_by_itself_has_no_note_and_no_origin() -> None:
+    bench = Bench()
+    bench.write(operations.store, "k", 1, {"ttl": 5, "note": "of the entry"})
+    bench.clock.pass_by(5)
+    bench.cache.tidy()
+    assert [(commit.note, commit.via) for commit in bench.commits[1:]] == [("", "")]
 
 
 def test_touch_without_options_changes_the_end_alone(bench: Bench) -> None:

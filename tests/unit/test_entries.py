@@ -117,11 +117,11 @@ def test_the_bytes_of_all_are_the_sum_of_each(entries: Entries) -> None:
 
 def test_what_is_loaded_replaces_all_with_order_ends_owners_and_bytes(entries: Entries) -> None:
     put(entries, 1, old=made(5, FIRST))
-    entries.load({"b": made(60, SECOND), "a": made(70), "c": made()})
-    assert entries.keys() == ["a", "b", "c"]
-    assert (entries.size, entries.next_deadline) == (15, 60)
-    assert entries.owners() == {SECOND}
-    assert entries.due(65, 9) == ["b"]
+    entries.load({"b": made(60), "a": made(70, SECOND), "c": made(), "d": made(owner=FIRST)})
+    assert entries.keys() == ["a", "b", "c", "d"]
+    assert (entries.size, entries.next_deadline) == (20, 60)
+    assert entries.owners() == {FIRST, SECOND}
+    assert (entries.due(65, 9), entries.due(75, 9)) == (["b"], ["b", "a"])
     entries.load({"a": made()})
     assert (entries.next_deadline, entries.owners(), entries.size) == (NEVER, set(), 5)
 
