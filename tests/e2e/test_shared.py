@@ -6,12 +6,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault
 
 import pytest
 
+from supervisor_cache.core import operations
+from supervisor_cache.core.answer import Answer
+from supervisor_cache.core.cache import Cache
+from supervisor_cache.core.engine import State
+from supervisor_cache.core.entry import Owner
+from supervisor_cache.core.limits import Limits
+from supervisor_cache.engines.etcd.engine import EtcdEngine
+from supervisor_cache.engines.etcd.options import Options
+from supervisor_cache.engines.memory import MemoryEngine
+from supervisor_cache.server.clock import HostClock
 from tests.cluster import Cluster
 from tests.conftest import StartSupervisord
 from tests.e2e.raw import Server
@@ -551,3 +562,44 @@ def test_stats_say_how_it_does(start_host: StartHost, cluster: Cluster, prefix: 
     text = host.ctl("cache_stats").stdout
     assert "etcd" in text
     assert cluster.endpoints[0] in text
+
+
+def sockets() -> set[str]:
+    """Name those that this process has open."""
+    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return {link for link in links if link.startswith("socket:")}
+
+
+def test_an_engine_that_is_closed_leaves_no_descriptor_behind(cluster: Cluster, prefix: str) -> None:
+    """A reload would close it by its number, and Python again, later: by then it is another's."""
+
+    def report(error: Exception) -> None:
+        raise error
+
+    cache = Cache(MemoryEngine(0), Limits(), HostClock(), lambda name: Owner(name, os.getpid()), report)
+    engine = EtcdEngine(Options(tuple(cluster.endpoints), f"{prefix}/"), HostClock(), cache, lambda: None)
+    cache.engine = engine
+    before = sockets()
+    for number in range(2):
+        engine.open()
+        until(partial(has_copied, engine, cache), "it is copied")
+        stored = cache.write(operations.add, "test", f"k{number}", 1, {"owner": "me"})
+        assert isinstance(stored, Answer)
+        until(partial(is_told, engine, stored), "it is stored")
+        assert stored.result()
+        assert sockets() > before
+        engine.close()
+        assert sockets() == before
+
+
+def has_copied(engine: EtcdEngine, cache: Cache) -> bool:
+    content = engine.tick()
+    if content is not None:
+        cache.load(content)
+        engine.accept()
+    return engine.state is State.OK
+
+
+def is_told(engine: EtcdEngine, answer: Answer[Any]) -> bool:
+    engine.tick()
+    return answer.done

@@ -852,3 +852,27 @@ def test_a_login_outlives_its_token(start: StartSupervisord, tmp_path: Path) -> 
         until(lambda: host.storage()["state"] == "ok", "it is all right", 5)
         assert cache.getItems() == {"owned": 1, "k": 5}
         assert_discreet(host, cluster.password, "another password")
+
+
+def test_a_login_outlives_a_change_of_users_whatever_the_kind_of_its_token(
+    start: StartSupervisord, tmp_path: Path
+) -> None:
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    for command in (
+        ["genrsa", "-out", str(private), "2048"],
+        ["rsa", "-in", str(private), "-pubout", "-out", str(public)],
+    ):
+        subprocess.run(["openssl", *command], check=True, capture_output=True)
+    options = ["--auth-token", f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=10m"]
+    with Cluster(tmp_path / "etcd", members=1, login=True, prefix="/mine/", options=options) as cluster:
+        section = {
+            "storage": f"etcd://{cluster.endpoints[0]}/mine/cache",
+            "etcd_user": cluster.user,
+            "etcd_password_file": str(secret(tmp_path, cluster.password)),
+        }
+        host = start({"cache": section})
+        host.wait_for_storage()
+        cache = host.unix().cache
+        assert wrote(cache, "k", 1).outcome == "stored"
+        cluster.call("/v3/auth/role/add", {"name": "another"})
+        assert wrote(cache, "k", 2).outcome == "stored"

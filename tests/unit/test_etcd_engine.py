@@ -1,6 +1,7 @@
 """The etcd engine by itself: what it answers when, whatever its threads bring."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,15 +14,24 @@ from supervisor_cache.core.engine import Outcome, Refused, Told
 from supervisor_cache.core.entry import DELETE, NOBODY, RELEASE, STORE, Batch, Entry, Owner
 from supervisor_cache.core.limits import Limits
 from supervisor_cache.engines.etcd.engine import EtcdEngine
-from supervisor_cache.engines.etcd.following import Changed, Confirmed, Connected, Copied, Follower, _StartOverError
+from supervisor_cache.engines.etcd.following import (
+    Changed,
+    Confirmed,
+    Connected,
+    Copied,
+    Follower,
+    Keeper,
+    _StartOverError,
+)
 from supervisor_cache.engines.etcd.gateway import Cluster, DeniedError, LostError, UnreachedError
-from supervisor_cache.engines.etcd.leasing import Lease
+from supervisor_cache.engines.etcd.leasing import Lease, Spent
 from supervisor_cache.engines.etcd.options import Options
 from supervisor_cache.engines.etcd.records import ENDED, Hold, Reader, Update
 from supervisor_cache.engines.etcd.writing import Committed, Done, Full, Job, Overtaken, Writer
 from supervisor_cache.engines.memory import MemoryEngine
 from supervisor_cache.errors import UnavailableError, UnknownOutcomeError
 from supervisor_cache.server.clock import HostClock
+from tests.harness import until
 
 TIMEOUT = 0.2
 
@@ -194,7 +204,7 @@ class Losing:
     ("changes", "losses", "expected"), [(False, 1, Committed), (False, 1000, UnreachedError), (True, 1, LostError)]
 )
 def test_what_changes_nothing_is_asked_again_and_never_unknown(changes: bool, losses: int, expected: type) -> None:
-    writer = Writer(Cluster(Options()), Lease(5, TIMEOUT), b"/p/", "", TIMEOUT, raised)
+    writer = Writer(Cluster(Options()), Lease(5, TIMEOUT), Spent(TIMEOUT), b"/p/", "", TIMEOUT, raised)
     batch = deletion()
     if not changes:
         batch.mutations = []
@@ -369,3 +379,111 @@ def test_what_may_have_happened_is_unknown_at_the_end_of_its_time(engine: EtcdEn
     outcome = answer.result()
     assert isinstance(outcome, Refused)
     assert outcome.error.text == "it may be stored or not: lost"
+
+
+class Renewing:
+    """Answers all that is asked; each lease that is given back is followed by another one."""
+
+    def __init__(self, spent: Spent) -> None:
+        self.asked: list[str] = []
+        self._spent = spent
+
+    def call(self, path: str, *_: Any, **__: Any) -> Any:
+        self.asked.append(path)
+        if path == "/v3/lease/revoke":
+            self._spent.add([7])
+            time.sleep(0.001)
+        return {"result": {"TTL": "5"}}
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def shutdown(self) -> None:
+        """Nothing is waited for."""
+
+
+def test_what_processes_own_is_kept_alive_while_spent_leases_never_end() -> None:
+    options = Options(("nowhere:1",))
+    cluster, lease, spent = Cluster(options), Lease(5, TIMEOUT), Spent(TIMEOUT)
+    lease.number = 1
+    spent.add([7])
+    client: Any = Renewing(spent)
+    cluster.client = lambda: client  # type: ignore[method-assign]
+    follower = Follower(cluster, Reader(b"/p/", "", HostClock()), b"/p/", TIMEOUT, raised, lambda: 0)
+    keeper = Keeper(cluster, follower, lease, spent, b"/p/", TIMEOUT, raised, lambda: None)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    try:
+        until(lambda: "/v3/lease/keepalive" in client.asked, "the lease is kept alive")
+    finally:
+        keeper.end()
+        thread.join()
+    assert client.asked.count("/v3/lease/revoke") > 1
+
+
+def test_who_takes_leases_gives_back_as_many_as_have_piled_up() -> None:
+    cluster, spent = Cluster(Options(("nowhere:1",))), Spent(TIMEOUT)
+    spent.add(range(1, 200))
+
+    class Granting:
+        member = "nowhere:1"
+
+        def call(self, path: str, *_: Any, **__: Any) -> Any:
+            return {"ID": "1"} if path == "/v3/lease/grant" else {"succeeded": True, "header": {"revision": "5"}}
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    client: Any = Granting()
+    cluster.client = lambda: client  # type: ignore[method-assign]
+    done: list[Done] = []
+    writer = Writer(cluster, Lease(5, TIMEOUT), spent, b"/p/", "", TIMEOUT, done.append)
+    for number in range(150):
+        writer.put(Job(str(number), deletion(), {}, 100, time.monotonic() + 10, patient=True, must=False))
+    writer.stop(1)
+    writer.run()
+    assert len(done) == 150
+    assert len(spent) == 100
+
+
+@pytest.mark.parametrize(
+    ("grant", "write", "expected", "given_back"),
+    [
+        (LostError("lost"), None, UnreachedError, []),
+        ({"ID": "seven"}, None, UnreachedError, []),
+        ({}, None, UnreachedError, []),
+        ({"ID": "7"}, DeniedError("no permission", 7), DeniedError, [7]),
+        ({"ID": "7"}, {"responses": [{"response_range": {}}]}, Overtaken, [7]),
+        ({"ID": "7"}, {"succeeded": True, "header": {"revision": "5"}}, Committed, []),
+        ({"ID": "7"}, LostError("lost"), LostError, []),
+    ],
+    ids=["lost", "nonsense", "none", "denied", "overtaken", "taken", "unknown"],
+)
+def test_a_lease_without_its_write_is_given_back_and_changes_nothing(
+    grant: object, write: object, expected: type, given_back: list[int]
+) -> None:
+    revoked: list[str] = []
+
+    class Answering:
+        member = "nowhere:1"
+
+        def call(self, path: str, body: dict[str, Any], *_: Any, **__: Any) -> Any:
+            if path == "/v3/lease/revoke":
+                revoked.append(body["ID"])
+                return {}
+            answer = grant if path == "/v3/lease/grant" else write
+            assert answer is not None, "it is not sent without its lease"
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    spent = Spent(TIMEOUT)
+    writer = Writer(Cluster(Options()), Lease(5, TIMEOUT), spent, b"/p/", "", TIMEOUT, raised)
+    batch = deletion()
+    batch.mutations = [(STORE, "k", Entry("x", 2, 2, time.time(), expires=time.time() + 100))]
+    job = Job("1", batch, {}, 100, time.monotonic() + TIMEOUT, patient=False, must=False)
+    client: Any = Answering()
+    assert type(writer._outcome(client, job)) is expected
+    while spent.revoke_one(client):
+        pass
+    assert revoked == [str(lease) for lease in given_back]

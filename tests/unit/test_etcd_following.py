@@ -21,7 +21,7 @@ from supervisor_cache.engines.etcd.following import (
     _StartOverError,
 )
 from supervisor_cache.engines.etcd.gateway import DeniedError, LostError, StoppedError, TooMuchError, UnreachedError
-from supervisor_cache.engines.etcd.leasing import Lease
+from supervisor_cache.engines.etcd.leasing import Lease, Spent
 from supervisor_cache.engines.etcd.records import Hold, Reader
 from supervisor_cache.engines.etcd.writing import Committed, Done, Full, Job, Overtaken, Writer
 from supervisor_cache.server.clock import HostClock
@@ -312,8 +312,16 @@ class Kept:
         self.following.follower.member, self.following.follower.position = "nowhere:1", 5
         self.told: list[Any] = []
         self.lease = Lease(15, TIMEOUT)
+        self.spent = Spent(TIMEOUT)
         self.keeper = Keeper(
-            self.members, self.following.follower, self.lease, b"/p/", TIMEOUT, self.told.append, lambda: None
+            self.members,
+            self.following.follower,
+            self.lease,
+            self.spent,
+            b"/p/",
+            TIMEOUT,
+            self.told.append,
+            lambda: None,
         )
 
 
@@ -359,11 +367,12 @@ class TestTheKeeper:
 
     def test_a_lease_that_cannot_be_given_back_ends_by_itself(self) -> None:
         kept = Kept(Scripted(), Scripted(), Scripted())
-        kept.keeper.let_go([7, 8, 9])
+        kept.spent.add([7, 8, 9])
         client: Any = Scripted({}, LostError("lost"), {})
-        kept.keeper._revoke_spent(client)
+        end = time.monotonic() + TIMEOUT
+        kept.keeper._revoke_spent(client, end)
         assert [body["ID"] for _, body in client.asked] == ["7", "8"]
-        kept.keeper._revoke_spent(client)
+        kept.keeper._revoke_spent(client, end)
         assert [body["ID"] for _, body in client.asked] == ["7", "8", "9"]
 
     @pytest.mark.parametrize("is_ending", [False, True])
@@ -408,7 +417,8 @@ class Written:
         self.members = cast("Any", Members(self.client))
         self.lease = Lease(15, TIMEOUT)
         self.done: list[Done] = []
-        self.writer = Writer(self.members, self.lease, b"/p/", "host", TIMEOUT, self.done.append)
+        self.spent = Spent(TIMEOUT)
+        self.writer = Writer(self.members, self.lease, self.spent, b"/p/", "host", TIMEOUT, self.done.append)
 
     def outcome(self, job: Job) -> Any:
         return self.writer._outcome(self.client, job)
@@ -477,14 +487,14 @@ class TestTheWriter:
     def test_without_a_lease_of_the_host_a_refusal_is_one(self) -> None:
         assert Written(NO_LEASE).outcome(job()) is NO_LEASE
 
-    def test_a_lease_that_nothing_was_bound_to_is_given_back_whatever_comes_of_that(self) -> None:
+    def test_a_lease_that_nothing_was_bound_to_is_kept_to_be_given_back(self) -> None:
         timed = Entry("v", 5, 100, 0.0, expires=60.0, deadline=60.0)
-        lasts: list[Any] = [{}, LostError("lost")]
-        for last in lasts:
-            written = Written({"ID": "5"}, OTHER, last)
-            assert type(written.outcome(job(kind=STORE, ttl=60, entry=timed))) is Overtaken
-            assert written.client.asked[-1] == ("/v3/lease/revoke", {"ID": "5"})
-            assert written.lease.number == 0
+        written = Written({"ID": "5"}, OTHER, {})
+        assert type(written.outcome(job(kind=STORE, ttl=60, entry=timed))) is Overtaken
+        assert len(written.spent) == 1
+        assert written.spent.revoke_one(written.client)
+        assert written.client.asked[-1] == ("/v3/lease/revoke", {"ID": "5"})
+        assert written.lease.number == 0
 
     def test_where_there_is_no_room_it_may_have_been_taken(self) -> None:
         full = Written(NO_ROOM, newest(7)).outcome(job())

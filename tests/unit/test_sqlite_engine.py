@@ -303,7 +303,7 @@ class TestAttaching:
         self, bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         over = threading.Event()
-        monkeypatch.setattr(sqlite, "_write_back", lambda _path: over.wait())
+        monkeypatch.setattr(sqlite, "_write_back", lambda _path, _closes: over.wait())
         monkeypatch.setattr(sqlite, "_CHECKPOINT", 1)
         bench.write(operations.store, "k", 1)
         ticks(bench)
@@ -443,7 +443,7 @@ class TestTheLog:
         assert not thread.is_alive()
 
     def test_a_failure_of_it_is_nobodys(self, tmp_path: Path) -> None:
-        sqlite._write_back(str(tmp_path / "missing" / "cache.db"))
+        sqlite._write_back(str(tmp_path / "missing" / "cache.db"), threading.Event())
 
     def test_files_that_are_not_the_ones_any_more_are_not_written_to(
         self, bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -29,7 +29,7 @@ from supervisor_cache.engines.etcd.following import (
     Message,
 )
 from supervisor_cache.engines.etcd.gateway import Cluster, UnreachedError
-from supervisor_cache.engines.etcd.leasing import Lease
+from supervisor_cache.engines.etcd.leasing import Lease, Spent
 from supervisor_cache.engines.etcd.options import Options
 from supervisor_cache.engines.etcd.records import ENDED, NO_HOLD, Hold, Reader, Update
 from supervisor_cache.engines.etcd.writing import Committed, Done, Full, Job, Overtaken, Result, Writer
@@ -156,6 +156,7 @@ class EtcdEngine:
         self._mark: Mark | None = None
         self._cluster = Cluster(options)
         self._lease = Lease(options.lease_ttl, options.timeout)
+        self._spent = Spent(min(1.0, options.timeout / 3))
         self._follower: Follower | None = None
         self._keeper: Keeper | None = None
         self._writer: Writer | None = None
@@ -168,15 +169,16 @@ class EtcdEngine:
         options = self.options
         self._cluster = Cluster(options)
         self._lease = Lease(options.lease_ttl, options.timeout)
+        self._spent = Spent(min(1.0, options.timeout / 3))
         reader = Reader(self._prefix, self._host, self._clock)
         shared = self._prefix, options.timeout, self._post
         follower = self._follower = Follower(self._cluster, reader, *shared, self._inbox.__len__)
         if self.is_copied:
             follower.position = self.revision
             follower.cluster_id, follower.mark = self._cluster_id, self._mark
-        keeper = self._keeper = Keeper(self._cluster, follower, self._lease, *shared, self._beat)
+        keeper = self._keeper = Keeper(self._cluster, follower, self._lease, self._spent, *shared, self._beat)
         writer = self._writer = Writer(
-            self._cluster, self._lease, self._prefix, self._host, options.timeout, self._post
+            self._cluster, self._lease, self._spent, self._prefix, self._host, options.timeout, self._post
         )
         self._silent_since = self._opened = time.monotonic()
         self._start({"follow": follower.run, "keep": keeper.run, **{f"write {n}": writer.run for n in range(_WRITERS)}})
@@ -218,6 +220,7 @@ class EtcdEngine:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         self._threads.clear()
+        self._cluster.close()
         # What has not been taken is told again.
         self._inbox.clear()
         for job in list(self._jobs.values()):
@@ -327,9 +330,8 @@ class EtcdEngine:
                 spent.add(self._bind(key, NO_HOLD if entry is None else update.holds.get(key, NO_HOLD)))
             self._ending.pop(key, None)
             self._hidden.pop(key, None)
-        if update.job and self._keeper is not None:
-            # etcd would keep them until their time is over, however often an entry is renewed.
-            self._keeper.let_go(spent - self._kept.keys() - {0})
+        if update.job:
+            self._spent.add(spent - self._kept.keys() - {0})
         job = self._jobs.get(update.job) if update.job else None
         if update.mutations:
             self._copy.receive(update, own=bool(update.job))

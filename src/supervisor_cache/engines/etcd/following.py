@@ -3,8 +3,7 @@
 import contextlib
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from supervisor_cache.core.entry import Entry
@@ -23,7 +22,7 @@ from supervisor_cache.engines.etcd.gateway import (
     number,
     said,
 )
-from supervisor_cache.engines.etcd.leasing import Lease
+from supervisor_cache.engines.etcd.leasing import Lease, Spent
 from supervisor_cache.engines.etcd.records import CHANGE, ENTRIES, Hold, Reader, Update
 
 # Entries that are asked for at once; fewer where they are large: Python holds everybody up while it reads the JSON.
@@ -164,6 +163,7 @@ class Follower:
             self._watching.close()
             stopped.wait(_PAUSE)
         client.close()
+        self._watching.close()
 
     def kick(self) -> None:
         """Have it connect anew, to another member; from any thread."""
@@ -299,6 +299,7 @@ class Keeper:
         cluster: The members.
         follower: What is told.
         lease: Of what processes own.
+        spent: Leases that keep nothing any more.
         prefix: Of the cache, as bytes.
         timeout: Seconds that a request may take.
         post: Takes each message, in this thread.
@@ -310,6 +311,7 @@ class Keeper:
         cluster: Cluster,
         follower: Follower,
         lease: Lease,
+        spent: Spent,
         prefix: bytes,
         timeout: float,
         post: Callable[[Message], None],
@@ -318,6 +320,7 @@ class Keeper:
         self._cluster = cluster
         self._follower = follower
         self._lease = lease
+        self._spent = spent
         self._change = encoded(prefix + CHANGE)
         self._timeout = timeout
         self._post = post
@@ -325,7 +328,6 @@ class Keeper:
         self._ending = threading.Event()
         self._behind = 0
         self._client: Client | None = None
-        self._spent: deque[int] = deque()
 
     def run(self) -> None:
         """Do what is due until `end`, then give the lease back."""
@@ -335,7 +337,7 @@ class Keeper:
         due = time.monotonic() + period
         while not self._ending.wait(_STEP):
             self._beat()
-            self._revoke_spent(alive)
+            self._revoke_spent(alive, max(due, time.monotonic() + _STEP))
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + period
@@ -348,18 +350,15 @@ class Keeper:
                     self._follower.kick()
         client.close()
         alive.close()
-        self._lease.revoke(self._cluster.client(), _REVOKE_SECONDS)
+        last = self._cluster.client()
+        self._lease.revoke(last, _REVOKE_SECONDS)
+        last.close()
 
-    def let_go(self, leases: Iterable[int]) -> None:
-        """Have etcd forget leases that keep nothing any more; from any thread."""
-        self._spent.extend(leases)
-
-    def _revoke_spent(self, client: Client) -> None:
-        try:
-            while self._spent and not self._ending.is_set():
-                client.call("/v3/lease/revoke", {"ID": str(self._spent.popleft())}, min(1.0, self._timeout / 3))
-        except Exception:  # noqa: BLE001 - it ends by itself
-            return
+    def _revoke_spent(self, client: Client, end: float) -> None:
+        # They may come faster than they go; what is due here must not wait for the last of them.
+        while self._spent and time.monotonic() < end and not self._ending.is_set():
+            if not self._spent.revoke_one(client):
+                return
 
     def end(self) -> None:
         """Have it end soon; from any thread."""

@@ -26,6 +26,8 @@ Json = dict[str, Any]
 _UNAUTHENTICATED = 16
 # With these etcd has done nothing: a wrong request, no such lease, no permission, no room, compacted, not known.
 _NOTHING_DONE = frozenset({3, 5, 7, 8, 9, 11, 12, _UNAUTHENTICATED})
+# A token that tells the user by itself was made before some user or role was changed.
+_OUTDATED = "revision of auth store is old"
 _NO_LEADER = "etcdserver: no leader"
 # A member without a leader refuses at once what it would else keep until its own time-out, and ends watches.
 _HEADERS = {"Content-Type": "application/json", "Grpc-Metadata-hasleader": "true"}
@@ -129,6 +131,14 @@ class Cluster:
         self.stopped.set()
         for client in self._clients:
             client.shutdown()
+
+    def close(self) -> None:
+        """Let go of all connections; no thread uses one any more.
+
+        A descriptor that is left would outlive a reload, which closes it by its number, and later close another's.
+        """
+        for client in self._clients:
+            client.close()
 
     def member(self) -> str:
         """The member that is asked first."""
@@ -368,9 +378,10 @@ class Client:
         try:
             return self._ask(path, body, self._headers(end, share), end, share)
         except DeniedError as error:
-            if error.code != _UNAUTHENTICATED or not self._cluster.options.user:
+            # A token is good for some minutes, and only for the member that gave it.
+            is_refused = error.code == _UNAUTHENTICATED or _OUTDATED in str(error)
+            if not is_refused or not self._cluster.options.user:
                 raise
-        # A token is good for some minutes, and only for the member that gave it.
         self._cluster.forget_token()
         return self._ask(path, body, self._headers(end, share), end, share)
 

@@ -3,8 +3,18 @@
 import contextlib
 import threading
 import time
+from collections import deque
+from collections.abc import Iterable
 
-from supervisor_cache.engines.etcd.gateway import Client, DeniedError, GatewayError, number
+from supervisor_cache.engines.etcd.gateway import (
+    Client,
+    DeniedError,
+    GatewayError,
+    LostError,
+    UnreachedError,
+    number,
+    said,
+)
 
 # So often within the TTL of the lease it is kept alive.
 _TIMES = 3
@@ -29,7 +39,7 @@ class Lease:
         self._due = 0.0
 
     def ensure(self, client: Client, seconds: float) -> int:
-        """Answer its number, asking etcd for one where there is none; raises as `Client.call` does."""
+        """Answer its number, asking etcd for one where there is none; raises as `granted` does."""
         with self._lock:
             if not self.number:
                 self.number = granted(client, self.ttl, seconds)
@@ -67,6 +77,42 @@ class Lease:
                 client.call("/v3/lease/revoke", {"ID": str(lease)}, seconds)
 
 
+class Spent:
+    """Leases that keep nothing any more. etcd would hold each until its time is over, which may be in years.
+
+    Args:
+        seconds: That the end of one may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._leases: deque[int] = deque()
+
+    def add(self, leases: Iterable[int]) -> None:
+        """Take note of some; from any thread."""
+        self._leases.extend(leases)
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def revoke_one(self, client: Client) -> bool:
+        """Have etcd forget one of them; answer whether it has. What fails ends by itself."""
+        with contextlib.suppress(Exception):  # IndexError: another thread was faster
+            client.call("/v3/lease/revoke", {"ID": str(self._leases.popleft())}, self._seconds)
+            return True
+        return False
+
+
 def granted(client: Client, ttl: int, seconds: float) -> int:
-    """Ask for a lease; raises as `Client.call` does."""
-    return number(client.call("/v3/lease/grant", {"TTL": str(ttl)}, seconds, patient=True), "ID")
+    """Ask for a lease.
+
+    Raises:
+        UnreachedError: There is none that is known of; whatever etcd has granted keeps nothing.
+    """
+    try:
+        lease = number(client.call("/v3/lease/grant", {"TTL": str(ttl)}, seconds, patient=True), "ID")
+    except (LostError, ValueError, TypeError) as error:
+        raise UnreachedError(f"no lease: {said(error)}") from None
+    if not lease:
+        raise UnreachedError(f"no lease: {client.member} answers with none")
+    return lease

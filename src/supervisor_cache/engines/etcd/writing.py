@@ -23,7 +23,7 @@ from supervisor_cache.engines.etcd.gateway import (
     named,
     number,
 )
-from supervisor_cache.engines.etcd.leasing import Lease, granted
+from supervisor_cache.engines.etcd.leasing import Lease, Spent, granted
 from supervisor_cache.engines.etcd.records import CHANGE, ENTRIES, Hold, change_record, entry_record
 
 _NOT_FOUND = 5
@@ -32,6 +32,8 @@ _NO_ROOM = 8
 _PAUSE = 0.3
 # Seconds between two tries of what changes nothing.
 _AGAIN = 0.05
+# Spent leases above which who takes one gives one back, or entries that are renewed all the time would pile them up.
+_MOST_SPENT = 100
 
 
 class Job:
@@ -127,6 +129,7 @@ class Writer:
     Args:
         cluster: The members.
         lease: Of what processes own.
+        spent: Leases that keep nothing any more.
         prefix: Of the cache, as bytes.
         host: This one.
         timeout: Seconds that a request may take.
@@ -137,6 +140,7 @@ class Writer:
         self,
         cluster: Cluster,
         lease: Lease,
+        spent: Spent,
         prefix: bytes,
         host: str,
         timeout: float,
@@ -144,6 +148,7 @@ class Writer:
     ) -> None:
         self._cluster = cluster
         self._lease = lease
+        self._spent = spent
         self._entries = prefix + ENTRIES
         self._change = encoded(prefix + CHANGE)
         self._host = host
@@ -168,6 +173,8 @@ class Writer:
             if outcome is not None:
                 self._done(Done(job, outcome))
             job.is_through.set()
+            if job.ttl and len(self._spent) > _MOST_SPENT:
+                self._spent.revoke_one(client)
         client.close()
 
     def _outcome(self, client: Client, job: Job) -> Result | None:
@@ -190,22 +197,30 @@ class Writer:
 
     def _commit(self, client: Client, job: Job) -> Committed | Overtaken:
         lease = granted(client, job.ttl, self._left(job)) if _needs_lease(job) else 0
+        try:
+            answer = self._send_owned(client, job, lease)
+        except UnreachedError as error:
+            if lease and not (isinstance(error, DeniedError) and error.code == _NO_ROOM):
+                self._spent.add([lease])  # surely nothing was bound to it
+            raise
+        if answer.get("succeeded") is True:
+            return Committed(number(answer["header"], "revision"))
+        if lease:
+            self._spent.add([lease])
+        return Overtaken(_newest(answer))
+
+    def _send_owned(self, client: Client, job: Job, lease: int) -> Json:
         own = self._lease.ensure(client, self._left(job)) if _needs_own(job) else 0
         if not job.begin():
             raise UnreachedError("it was given up")
         try:
-            answer = self._send(client, job, lease, own)
+            return self._send(client, job, lease, own)
         except DeniedError as error:
             if not own or error.code != _NOT_FOUND:
                 raise
             # The lease of the processes has ended in the meantime: this host was cut off.
             self._lease.gone(own)
-            answer = self._send(client, job, lease, self._lease.ensure(client, self._left(job)))
-        if answer.get("succeeded") is True:
-            return Committed(number(answer["header"], "revision"))
-        if lease:
-            self._forget(client, lease)
-        return Overtaken(_newest(answer))
+            return self._send(client, job, lease, self._lease.ensure(client, self._left(job)))
 
     def _full(self, client: Client, job: Job, error: DeniedError) -> Result:
         try:
@@ -234,13 +249,6 @@ class Writer:
         if left <= 0:
             raise UnreachedError("no time was left")
         return left
-
-    def _forget(self, client: Client, lease: int) -> None:
-        """Have etcd forget a lease that nothing was bound to; if that fails, it ends by itself."""
-        try:
-            client.call("/v3/lease/revoke", {"ID": str(lease)}, self._timeout)
-        except GatewayError:
-            return
 
     def _transaction(self, job: Job, lease: int, own: int) -> Json:
         batch = job.batch
