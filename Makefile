@@ -23,7 +23,14 @@ ON_ETCD := $(addprefix tests/e2e/test_,owners.py both_servers.py events.py publi
 ALL_ON_ETCD := $(sort $(ON_BOTH) $(ON_ETCD) $(addprefix tests/e2e/test_,leader.py http.py stream.py client.py watch.py lock.py \
   commands.py timed_commands.py))
 
-.PHONY: help demo test test-etcd chaos soak lint format types bench matrix release image screenshots clean
+# What reaches all of core and engines, in a few minutes. What a module imports is otherwise where it is measured.
+COVERED := tests/unit tests/property --ignore=tests/unit/test_imports.py \
+  $(addprefix tests/e2e/test_,sqlite.py shared.py shared_hostile.py shared_trouble.py)
+# The state machine, in fewer examples than usual; where mutants are tried, in still fewer.
+COVERED_EXAMPLES := 50
+MUTANT_EXAMPLES := 20
+
+.PHONY: help demo test test-etcd chaos soak lint format types coverage mutants docs bench matrix release image screenshots clean
 
 help:
 	@echo 'make demo      a supervisord with the cache on loopback, shown step by step (ONCE=1: and ended)'
@@ -33,6 +40,9 @@ help:
 	@echo 'make test-etcd  the contract with etcd as the storage (ARGS=... goes to pytest)'
 	@echo 'make lint      ruff: rules and format'
 	@echo 'make types     mypy --strict'
+	@echo 'make coverage  which branches tests reach; fails under 100 % of core and engines (ARGS=... are other tests)'
+	@echo 'make mutants   what tests of core miss: docs/mutants.md (ARGS=... are names, such as supervisor_cache.core.keys*)'
+	@echo 'make docs      the documentation, into docs/_build/html/index.html'
 	@echo 'make bench     figures, as ratios, into benchmarks/RESULTS.md'
 	@echo 'make matrix    the wheel under each installed Python and Supervisor 4.2.0, 4.2.5, 4.3.0'
 	@echo 'make release   sdist and wheel, built twice and equal, with a bill of materials, into dist/'
@@ -92,6 +102,24 @@ format: $(DEVELOPMENT)
 types: $(DEVELOPMENT)
 	$(BIN)/mypy
 
+docs: $(DEVELOPMENT)
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs docs/_build/html
+
+coverage: $(DEVELOPMENT) $(PEER) $(READERS)
+	$(BIN)/python -m pip install --quiet --group coverage
+	rm -f .coverage .coverage.*
+	MACHINE_EXAMPLES=$(COVERED_EXAMPLES) $(BIN)/coverage run -m pytest $(SIDE_BY_SIDE) $(or $(ARGS),$(COVERED))
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+ifeq ($(ARGS),)
+	$(BIN)/coverage report --include='*/core/*,*/engines/*' --fail-under=100
+endif
+
+mutants: $(DEVELOPMENT)
+	$(BIN)/python -m pip install --quiet --group mutation
+	MACHINE_EXAMPLES=$(MUTANT_EXAMPLES) $(BIN)/mutmut run --max-children $(WORKERS) $(ARGS)
+	$(BIN)/mutmut results
+
 bench: $(DEVELOPMENT) $(PEER)
 	@$(PYTHON) scripts/programs.py bench
 	-@$(BIN)/python -m pip install --quiet --group bench
@@ -113,4 +141,5 @@ screenshots: $(DEVELOPMENT)
 	PYTHONPATH=. $(BIN)/python scripts/screenshots.py
 
 clean:
-	rm -rf .venv .venv-1.1.0 .node .readers .tox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-1.1.0 .node .readers .tox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	  docs/_build .coverage .coverage.* mutants

@@ -9,6 +9,7 @@ from benchmarks import (
     blocking,
     bulk,
     calls,
+    chart,
     client,
     durable,
     events,
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         RESULTS.write_text(_document(sections), encoding="utf-8")
         print(f"\nwritten to {RESULTS}")
+        chart.main()
     return 0
 
 

@@ -278,13 +278,16 @@ def restarting(*, quick: bool) -> Section:
         *(_beyond_chance(what, measure, ours, bare) for what, measure in measures),
         *(_beyond_idle(what, measure, bare, asked, used) for what, measure in measures),
     ]
+    idle_for, loaded_for = rounds * idle_seconds, rounds * loaded_seconds
     method = (
         "From just before a process is killed to the first statement of its successor, a Python without `site`; "
-        f"`startsecs=0`. Deaths, at random moments: {len(bare)} idle without the plugin and {len(ours)} idle with it, "
-        f"on SQLite, of {_IDLE} supervisords each, all at the same time; {len(asked)} without it while {_CLIENTS} "
-        f"clients ask for states without pause; {len(used)} with it under full load: {_CLIENTS} clients write without "
-        f"pause, at times 50 entries at once, {_WAITING} wait, {_STREAMS} read streams, and one lists 500 entries at a "
-        f"time. In turns, {rounds} of each. Where nothing happens, Supervisor's loop sleeps up to a second, and who "
-        f"has died waits for it, at times twice. Intervals: {_RESAMPLES} bootstrap samples."
+        f"`startsecs=0`. Idle, without the plugin and with it, on SQLite: {_IDLE} supervisords each with one process, "
+        f"all at the same time, for {idle_for} s; a process is killed up to {_IDLE_PAUSE} s after its start. "
+        f"Loaded: one supervisord with {_LOADED_PROGRAMS} processes, for {loaded_for} s, each killed up to "
+        f"{_LOADED_PAUSE} s after its start; without the plugin {_CLIENTS} clients ask for states without pause, with "
+        f"it {_CLIENTS} clients write without pause, at times 50 entries at once, {_WAITING} wait, {_STREAMS} read "
+        f"streams, and one lists 500 entries at a time. In turns, {rounds} of each. Where nothing happens, "
+        "Supervisor's loop sleeps up to a second, and who has died waits for it, at times twice. "
+        f"Intervals: {_RESAMPLES} bootstrap samples."
     )
     return Section("How late a crashed process is restarted", method, figures)

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser import Visits, chromium
 from tests.conftest import missing
+from tests.examples import blocks
 from tests.harness import START_SECONDS, Supervisord, free_port, running, until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "http.md"
@@ -43,8 +44,7 @@ http {{
 
 def documented(port: int) -> str:
     """The block of the documentation, for a supervisord at ``port``."""
-    section = DOCUMENT.read_text().partition("\n## Behind nginx\n")[2].partition("\n## ")[0]
-    block = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+    (block,) = (found.code for found in blocks(DOCUMENT) if found.language == "nginx")
     assert block.count("127.0.0.1:9001") == 1
     return block.replace("127.0.0.1:9001", f"127.0.0.1:{port}")
 

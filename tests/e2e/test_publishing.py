@@ -227,16 +227,6 @@ def test_the_limits_of_the_cache_hold_for_what_is_published(start: StartSupervis
     assert "LIMIT_EXCEEDED: there would be 3 entries; max_entries is 2" in printer.supervisord.log
 
 
-def test_a_shell_script_publishes_as_the_documentation_shows_it(start: StartSupervisord, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "processes.md").read_text()
-    example = page.partition("    #!/bin/sh\n")[2].partition("\n\n    exec")[0]
-    script = tmp_path / "script"
-    script.write_text("#!/bin/sh\n" + "\n".join(line[4:] for line in example.splitlines()) + "\nexec sleep 1000\n")
-    lines = program("web", f"/bin/sh {script}", stdout_capture_maxbytes="64KB")
-    supervisord = start({"cache": {"publish": "web:*"}}, lines)
-    until(lambda: supervisord.unix().cache.getItems() == {"process/web:web/status": "warming up"}, "it is published")
-
-
 def test_publish_prints_what_arrives(start: StartSupervisord, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

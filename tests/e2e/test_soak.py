@@ -32,16 +32,18 @@ SECTION = {
 LATE_SECONDS = 5.0
 # Of what supervisord takes at rest. Nothing that grows with writes, restarts or connections stays below this for long:
 # in half an hour there are more than 200,000 writes, 2,000 restarts and 20,000 connections, so 50, 5,000 and 500 bytes
-# of each would show. What the allocator keeps differs by up to 4 MB from one rest to the next.
+# of each would show. What the allocator keeps differs by up to 2 MB from one rest to the next.
 GROWTH_KILOBYTES = 8 * 1024
 # The database has a tenth of that, and its log begins anew again and again; one that never does grows by 1 MB a second.
 LOG_BYTES = 256 * 2**20
 READER_KILOBYTES = 8 * 1024
-# What a start says of root and of a server without a password, and Supervisor of a call that it cannot read.
+# What a start says of root and of a server without a password; and Supervisor of a call that it cannot read, and of a
+# listener that is slower than the changes, which asks for what it has missed.
 EXPLAINED = (
     "Supervisor is running as root",
     "running without any HTTP authentication checking",
     "is invalid: unmarshallable",
+    "event buffer overflowed",
 )
 
 
@@ -122,7 +124,7 @@ def test_everything_at_once(
         (tmp_path / "samples").write_text("\n".join(map(str, soak.samples)))
     assert soak.records.complaints == []
     assert [worker.name for worker in soak.workers if not worker.acts] == []
-    assert [restart for restart in soak.restarts if restart.seconds > LATE_SECONDS] == []
+    assert [restart for restart in soak.restarts if restart.seconds - restart.starved > LATE_SECONDS] == []
     assert len(soak.restarts) >= SECONDS / 10
     assert_flat(soak)
     assert unexplained(supervisord.log) == []

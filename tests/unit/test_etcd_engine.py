@@ -29,7 +29,7 @@ from supervisor_cache.engines.etcd.gateway import Cluster, DeniedError, LostErro
 from supervisor_cache.engines.etcd.leasing import Lease, Spent
 from supervisor_cache.engines.etcd.options import Options
 from supervisor_cache.engines.etcd.records import ENDED, Hold, Reader, Update
-from supervisor_cache.engines.etcd.writing import Committed, Done, Job, Overtaken, Writer
+from supervisor_cache.engines.etcd.writing import Committed, Done, Full, Job, Overtaken, Writer
 from supervisor_cache.engines.memory import MemoryEngine
 from supervisor_cache.errors import LimitExceededError, UnavailableError, UnknownOutcomeError
 from supervisor_cache.server.clock import HostClock
@@ -292,6 +292,157 @@ def test_what_was_sent_and_changes_nothing_has_surely_not_happened(
     outcome = answer.result()
     assert isinstance(outcome, Refused)
     assert type(outcome.error) is expected
+
+
+def stored(engine: EtcdEngine, revision: int, *keys: str, owner: Owner = NOBODY) -> None:
+    """Have etcd tell of entries."""
+    update = Update(revision)
+    update.mutations = [(STORE, key, Entry("x", 2, 2, time.time(), owner=owner)) for key in keys]
+    update.holds = dict.fromkeys(keys, Hold(1, "host", owner.pid) if owner.pid else Hold())
+    engine._post(Changed([update]))
+    engine.tick()
+
+
+def test_before_etcd_was_reached_a_write_is_refused_with_the_reason(jobs: Jobs, cache: Cache) -> None:
+    engine = EtcdEngine(Options(("nowhere:1",), "/p/", timeout=TIMEOUT), HostClock(), cache, lambda: None)
+    for writer in (None, jobs):
+        engine._writer = writer  # type: ignore[assignment]
+        outcome = engine.commit(deletion())
+        assert isinstance(outcome, Refused)
+        assert isinstance(outcome.error, UnavailableError)
+        assert outcome.error.text == "not stored: etcd has not been reached yet"
+    assert jobs.taken == []
+    engine.close()
+
+
+def test_a_write_that_others_overtake_without_an_end_is_refused(engine: EtcdEngine, jobs: Jobs) -> None:
+    batch = deletion()
+    batch.begun -= TIMEOUT + 1
+    outcome = engine.commit(batch)
+    assert isinstance(outcome, Refused)
+    assert outcome.error.text == "not stored: others changed the same again and again"
+    assert jobs.taken == []
+
+
+def test_a_change_that_is_known_already_is_not_made_again(cache: Cache, engine: EtcdEngine) -> None:
+    stored(engine, 6, "k")
+    stored(engine, 6, "late")
+    assert cache.keys() == ["k"]
+    assert [commit[0] for commit in cache.history.commits] == [6]
+
+
+def test_a_change_that_the_copy_does_not_take_has_all_of_it_copied_anew(
+    engine: EtcdEngine, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("defect")
+
+    follower = Follower(Cluster(Options()), Reader(b"/p/", "", HostClock()), b"/p/", TIMEOUT, raised, lambda: 0)
+    engine._follower = follower
+    with monkeypatch.context() as failing:
+        failing.setattr(cache, "receive", fail)
+        with pytest.raises(ZeroDivisionError):
+            stored(engine, 6, "k")
+    assert follower._over
+    engine._post(Copied({"k": Entry("x", 2, 2, time.time())}, {}, set(), 6))
+    content = engine.tick()
+    assert content is not None
+    assert list(content.entries) == ["k"]
+
+
+def ended(engine: EtcdEngine, cache: Cache, owner: Owner) -> None:
+    """Have a process end."""
+    cache.release(owner)
+    engine.tick()
+
+
+def test_what_has_ended_stays_so_in_a_fresh_copy_unless_it_was_written_anew(
+    cache: Cache, engine: EtcdEngine, jobs: Jobs
+) -> None:
+    owner = Owner("web:web", 7)
+    stored(engine, 6, "a", "b", "c", owner=owner)
+    ended(engine, cache, owner)
+    assert [kind for kind, _, _ in jobs.taken[-1].batch.mutations] == [RELEASE] * 3
+    again, same = Entry("new", 5, 5, time.time()), Entry("x", 2, 2, time.time(), owner=owner)
+    again.revision, same.revision = 8, 6
+    engine._post(Copied({"a": again, "b": same}, {}, set(), 9))
+    content = engine.tick()
+    assert content is not None
+    assert list(content.entries) == ["a"]
+
+
+def test_what_ends_again_is_deleted_once(cache: Cache, engine: EtcdEngine, jobs: Jobs) -> None:
+    owner = Owner("web:web", 7)
+    stored(engine, 6, "a", owner=owner)
+    engine.end(RELEASE, "web:web", ["a", "missing"])
+    engine.end(RELEASE, "web:web", ["a"])
+    assert [dict(job.batch.relied) for job in jobs.taken] == [{"a": 6}]
+    assert cache.peek("a") is not None
+
+
+def test_of_what_ended_together_one_that_was_written_anew_stays_and_the_others_go(
+    engine: EtcdEngine, jobs: Jobs
+) -> None:
+    owner = Owner("web:web", 7)
+    stored(engine, 6, "a", "b", owner=owner)
+    engine.end(RELEASE, "web:web", ["a", "b"])
+    together = jobs.taken[-1]
+    assert together.begin()
+    engine._post(Done(together, Overtaken(6)))
+    engine.tick()
+    each = jobs.taken[1:]
+    assert [(dict(job.batch.relied), job.must) for job in each] == [({"a": 6}, True), ({"b": 6}, True)]
+    # One by itself is not tried again: it is another entry by now.
+    for job in each:
+        engine._post(Done(job, Overtaken(6)))
+    engine.tick()
+    assert len(jobs.taken) == 3
+    assert engine.told()["pending"] == 0
+
+
+def test_a_write_that_was_given_up_is_not_answered_again(engine: EtcdEngine, jobs: Jobs) -> None:
+    answer = committed(engine, jobs, 7)
+    job = jobs.taken[-1]
+    tick_until(engine, lambda: answer.done, TIMEOUT + 1)
+    engine._post(Done(job, Committed(7)))
+    engine.tick()
+    engine._answer(job, Told(7))
+    assert isinstance(answer.result(), Refused)
+
+
+def test_where_there_was_no_room_it_stays_unknown_until_the_copy_has_come_so_far(
+    engine: EtcdEngine, jobs: Jobs
+) -> None:
+    no_room = DeniedError("no space", 8)
+    known = engine.commit(deletion())
+    assert isinstance(known, Answer)
+    assert jobs.taken[-1].begin()
+    engine._post(Done(jobs.taken[-1], Full(no_room, 5)))
+    engine.tick()
+    outcome = known.result()
+    assert isinstance(outcome, Refused)
+    assert (type(outcome.error), outcome.error.text) == (UnavailableError, "not stored: no space")
+    unknown = engine.commit(deletion())
+    assert isinstance(unknown, Answer)
+    assert jobs.taken[-1].begin()
+    engine._post(Done(jobs.taken[-1], Full(no_room, 9)))
+    tick_until(engine, lambda: unknown.done, TIMEOUT + 1)
+    outcome = unknown.result()
+    assert isinstance(outcome, Refused)
+    assert type(outcome.error) is UnknownOutcomeError
+
+
+def test_what_may_have_happened_is_unknown_at_the_end_of_its_time(engine: EtcdEngine, jobs: Jobs) -> None:
+    answer = engine.commit(deletion())
+    assert isinstance(answer, Answer)
+    assert jobs.taken[-1].begin()
+    engine._post(Done(jobs.taken[-1], LostError("lost")))
+    engine.tick()
+    assert not answer.done
+    tick_until(engine, lambda: answer.done, TIMEOUT + 1)
+    outcome = answer.result()
+    assert isinstance(outcome, Refused)
+    assert outcome.error.text == "it may be stored or not: lost"
 
 
 class Renewing:

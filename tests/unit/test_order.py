@@ -79,30 +79,41 @@ def test_what_wakes_a_loop_that_has_ended_writes_into_nobody_elses_file(tmp_path
             os.close(number)
 
 
+@pytest.mark.parametrize("is_told_first", [False, True], ids=["4.2.5", "4.2.0"])
 @pytest.mark.parametrize(
-    ("state", "pid", "ends"),
+    ("told", "before", "after", "pid", "ends"),
     [
-        (ProcessStates.STARTING, 0, False),
-        (ProcessStates.RUNNING, 7, False),
-        (ProcessStates.STOPPING, 7, False),
-        (ProcessStates.UNKNOWN, 7, False),  # it could not be signalled, and goes on
-        (ProcessStates.BACKOFF, 7, True),
-        (ProcessStates.EXITED, 7, True),
-        (ProcessStates.STOPPED, 7, True),
-        (ProcessStates.FATAL, 0, False),
+        (events.ProcessStateStartingEvent, ProcessStates.EXITED, ProcessStates.STARTING, 0, False),
+        (events.ProcessStateRunningEvent, ProcessStates.STARTING, ProcessStates.RUNNING, 7, False),
+        (events.ProcessStateStoppingEvent, ProcessStates.RUNNING, ProcessStates.STOPPING, 7, False),
+        # It could not be signalled, and goes on.
+        (events.ProcessStateUnknownEvent, ProcessStates.STOPPING, ProcessStates.UNKNOWN, 7, False),
+        (events.ProcessStateBackoffEvent, ProcessStates.STARTING, ProcessStates.BACKOFF, 7, True),
+        (events.ProcessStateBackoffEvent, ProcessStates.STARTING, ProcessStates.BACKOFF, 0, False),
+        (events.ProcessStateExitedEvent, ProcessStates.RUNNING, ProcessStates.EXITED, 7, True),
+        (events.ProcessStateStoppedEvent, ProcessStates.STOPPING, ProcessStates.STOPPED, 7, True),
+        (events.ProcessStateFatalEvent, ProcessStates.BACKOFF, ProcessStates.FATAL, 0, False),
     ],
 )
 def test_a_process_has_ended_when_it_is_reaped_and_not_before(
-    monkeypatch: pytest.MonkeyPatch, state: int, pid: int, ends: bool
+    monkeypatch: pytest.MonkeyPatch,
+    told: type[events.ProcessStateEvent],
+    before: int,
+    after: int,
+    pid: int,
+    ends: bool,
+    is_told_first: bool,
 ) -> None:
     monkeypatch.setattr(events, "callbacks", [])
     group = SimpleNamespace(config=SimpleNamespace(name="web"))
-    process = SimpleNamespace(pid=pid, state=state, config=SimpleNamespace(name="web_0"), group=group)
+    # Supervisor up to 4.2.2 tells of a state before the process has it.
+    state = before if is_told_first else after
+    config = SimpleNamespace(name="web_0")
+    process: Any = SimpleNamespace(pid=pid, state=state, config=config, group=group, backoff=0)
     ended: list[Owner] = []
     supervisord: Any = SimpleNamespace(process_groups={})
     Processes(supervisord).on_end(Log(), ended.append)
-    _, subscriber = events.callbacks[0]
-    subscriber(SimpleNamespace(process=process))
+    events.notify(told(process, before))
     assert ended == ([Owner("web:web_0", 7)] if ends else [])
 
 

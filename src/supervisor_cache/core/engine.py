@@ -99,5 +99,8 @@ class Engine(Protocol):
 class SharedEngine(Engine, Protocol):
     """An engine whose ``shared`` is true."""
 
+    def commit(self, batch: Batch) -> Refused | Answer[Outcome]:
+        """Do as `Engine.commit`; what is not refused at once is answered later."""
+
     def end(self, kind: str, via: str, keys: list[str]) -> None:
         """Delete the entries of ``keys``, which have ended and are hidden next, as soon as that is possible."""

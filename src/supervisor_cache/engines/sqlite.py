@@ -352,11 +352,9 @@ class SqliteEngine:
     def _trim(self) -> None:
         """Drop what the history has dropped; never the newest commit, which tells the revision."""
         self._trimmed = self._changes
-        connection = self._connection
-        if connection is not None:
-            dropped = min(self._memory().since, self.revision - 1)
-            with suppress(sqlite3.Error):  # it is tried again
-                connection.execute(_DROP, (dropped, _TRIM_AT_ONCE))
+        dropped = min(self._memory().since, self.revision - 1)
+        with suppress(sqlite3.Error):  # it is tried again
+            self._cursor.execute(_DROP, (dropped, _TRIM_AT_ONCE))
 
     # Trouble
 
@@ -512,13 +510,12 @@ class SqliteEngine:
                 part = lacking[start : start + _AT_ONCE]
                 connection.executemany(_PUT, (rows.entry_row(key, entry, entry.revision) for key, entry in part))
                 yield
-            known = {commit[0]: commit for commit in commits}
-            told = {revision for (revision,) in execute("SELECT DISTINCT revision FROM changes")}
-            connection.executemany(
-                "DELETE FROM changes WHERE revision = ?", ((revision,) for revision in told - known.keys())
-            )
-            for revision in sorted(known.keys() - told):
-                _, time, note, via, changes, _ = known[revision]
+            # So may a commit be.
+            known = {commit[:2]: commit for commit in commits}
+            told = set(execute("SELECT DISTINCT revision, time FROM changes"))
+            connection.executemany("DELETE FROM changes WHERE revision = ? AND time = ?", told - known.keys())
+            for revision, time in sorted(known.keys() - told):
+                _, _, note, via, changes, _ = known[revision, time]
                 connection.executemany(_CHANGE, rows.change_rows(revision, time, note, via, changes))
                 if not revision % _AT_ONCE:
                     yield

@@ -19,6 +19,9 @@ _TAKING = frozenset({ProcessStates.STARTING, ProcessStates.RUNNING})
 # signalled, which makes it UNKNOWN, goes on.
 _ALIVE = frozenset({*_TAKING, ProcessStates.STOPPING, ProcessStates.UNKNOWN})
 
+# The state of the process itself is still the one before, in Supervisor up to 4.2.2, while these are told.
+_ENDS = (events.ProcessStateBackoffEvent, events.ProcessStateExitedEvent, events.ProcessStateStoppedEvent)
+
 
 def full_name(process: Subprocess) -> str:
     """Answer ``GROUP:NAME``."""
@@ -69,8 +72,8 @@ class Processes:
 
         def ended(event: events.ProcessStateEvent) -> None:
             process = event.process
-            # Each way to end comes with the pid; STARTING and FATAL, which have none, say nothing new.
-            if process.pid and process.state not in _ALIVE:
+            # Each way to end comes with the pid; where there is none, it has ended before.
+            if process.pid and isinstance(event, _ENDS):
                 tell(Owner(full_name(process), process.pid))
 
         def subscriber(event: events.ProcessStateEvent) -> None:

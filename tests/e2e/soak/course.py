@@ -251,7 +251,7 @@ class Soak:
         said += [f"lost: {note}" for note in self.records.lost()[:10]]
         living = {str(process["pid"]) for process in self.host.supervisord.unix().supervisor.getAllProcessInfo()}
         said += [
-            f"{key} is owned by {entry['owner']}, which is {entry['value']} no more"
+            f"the owner of {key} is no more: {entry}"
             for key, entry in found.items()
             if key.startswith("owned/") and str(entry["value"]) not in living
         ]

@@ -13,9 +13,9 @@ from xmlrpc.client import ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from tests.e2e import prober
 from tests.harness import PASSWORD, USER, Supervisord, until
 
-# A process that has to wait for a processor is late, whoever supervises it.
 _LOST_SECONDS = 60.0
 
 
@@ -136,11 +136,19 @@ class Mortal:
 
 
 class Restart(NamedTuple):
-    """When a process was killed, and how many seconds later its successor had started."""
+    """When a process was killed, and how soon it had a successor.
+
+    Attributes:
+        name: Of the process.
+        killed: When, by the monotonic clock.
+        seconds: Until its successor had started.
+        starved: Seconds in which supervisord could have run, and had no processor.
+    """
 
     name: str
     killed: float
     seconds: float
+    starved: float
 
 
 @final
@@ -159,7 +167,11 @@ class Killer:
         mortal = self._dice.choice(self._mortals)
         number = self._dice.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
         count, pid, _ = mortal.newest()
-        killed = time.monotonic()
+        try:
+            supervisord = self._host.supervisord.pid
+        except (OSError, ValueError):  # it is just being killed
+            return
+        before, killed = prober.delayed(supervisord), time.monotonic()
         if not count or self._host.was_away(killed, killed):
             return
         with contextlib.suppress(ProcessLookupError):
@@ -168,9 +180,10 @@ class Killer:
         while (found := mortal.newest())[0] == count and time.monotonic() - killed < _LOST_SECONDS:
             if self._host.was_away(killed, time.monotonic()) or over.wait(0.005):
                 return
+        starved = prober.delayed(supervisord) - before
         seconds = (found[2] if found[0] > count else time.monotonic()) - killed
         if not self._host.was_away(killed, time.monotonic()):
-            self.restarts.append(Restart(mortal.name, killed, seconds))
+            self.restarts.append(Restart(mortal.name, killed, seconds, starved))
 
 
 class Sample(NamedTuple):

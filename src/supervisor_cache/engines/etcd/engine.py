@@ -272,14 +272,15 @@ class EtcdEngine:
                 self._wake()
         return None
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Changed | Confirmed | Connected | Disconnected) -> None:
         if isinstance(message, Changed):
             try:
                 for update in message.updates:
                     self._apply(update)
             except BaseException:
                 # Whatever it was, the copy may lack a change by now.
-                self._copy_anew()
+                assert self._follower is not None  # noqa: S101 - it has told of it
+                self._follower.copy_anew()
                 raise
             self._confirmed = time.monotonic()
             self._settle_awaiting()
@@ -292,14 +293,10 @@ class EtcdEngine:
         elif isinstance(message, Connected):
             self._silent_since = None
             self._connected = time.monotonic()
-        elif isinstance(message, Disconnected):
+        else:
             self._why = _shown(message.why)
             if self._silent_since is None:
                 self._silent_since = time.monotonic()
-
-    def _copy_anew(self) -> None:
-        if self._follower is not None:
-            self._follower.copy_anew()
 
     def _start_over(self, copied: Copied) -> Content:
         self._loaded = self.is_copied = True
@@ -384,7 +381,7 @@ class EtcdEngine:
 
     # Writes
 
-    def commit(self, batch: Batch) -> Outcome | Answer[Outcome]:
+    def commit(self, batch: Batch) -> Refused | Answer[Outcome]:
         """Ask etcd; the answer comes with a later `tick`, when the copy has the change."""
         if self._writer is None or not self._loaded:
             return Refused(UnavailableError(f"not stored: {self.detail}"))

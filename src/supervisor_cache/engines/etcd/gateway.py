@@ -216,20 +216,15 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         """Read some; raises `TimeoutError` where the time is over."""
-        end = self._connection.end
-        if end is None:
-            self._sock.settimeout(None)
-        else:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self._sock.settimeout(left)
+        left = self._connection.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
         """Let go of the socket."""
-        if not self.closed:
-            self._raw.close()
+        self._raw.close()
         super().close()
 
 
@@ -237,7 +232,7 @@ class _Plain(http.client.HTTPConnection):
     """A connection without TLS.
 
     Attributes:
-        end: When what is being read has to be there, on the monotonic clock; None for never.
+        end: When what is being read has to be there, on the monotonic clock.
         used: The socket, which `sock` is not any more where the answer ends with the connection.
     """
 
@@ -246,7 +241,7 @@ class _Plain(http.client.HTTPConnection):
 
     def __init__(self, member: str) -> None:
         super().__init__(member)
-        self.end: float | None = 0.0
+        self.end = 0.0
         self.used: socket.socket | None = None
         self.response_class = self._response  # type: ignore[assignment]  # it is only called
 
@@ -390,16 +385,15 @@ class Client:
         return {**_HEADERS, "Authorization": token} if token else _HEADERS
 
     def _ask_logged_in(self, path: str, body: Json, end: float, share: float) -> Json:
-        for is_last in (False, True):
-            try:
-                return self._ask(path, body, self._headers(end, share), end, share)
-            except DeniedError as error:
-                # A token is good for some minutes, and only for the member that gave it.
-                is_refused = error.code == _UNAUTHENTICATED or _OUTDATED in str(error)
-                if not is_refused or is_last or not self._cluster.options.user:
-                    raise
-                self._cluster.forget_token()
-        raise AssertionError
+        try:
+            return self._ask(path, body, self._headers(end, share), end, share)
+        except DeniedError as error:
+            # A token is good for some minutes, and only for the member that gave it.
+            is_refused = error.code == _UNAUTHENTICATED or _OUTDATED in str(error)
+            if not is_refused or not self._cluster.options.user:
+                raise
+        self._cluster.forget_token()
+        return self._ask(path, body, self._headers(end, share), end, share)
 
     def _ask(self, path: str, body: Json, headers: dict[str, str], end: float, share: float) -> Json:
         response = self._send(path, body, headers, end - time.monotonic(), share)
