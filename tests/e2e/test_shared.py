@@ -564,6 +564,7 @@ def test_supervisord_and_its_processes_start_without_etcd(start: StartSupervisor
 
 def test_stats_say_how_it_does(start_host: StartHost, cluster: Cluster, prefix: str) -> None:
     host = start_host(program("web"))
+    until(lambda: host.storage()["member"], "one of them tells of changes")
     told = host.storage()
     assert told["kind"] == "etcd"
     assert told["members"] == cluster.endpoints
