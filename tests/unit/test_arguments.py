@@ -257,14 +257,37 @@ def test_what_has_an_end_or_another_note_or_owner_is_always_news() -> None:
     assert bench.write(operations.replace, "k", 1, {"ttl": 5, "if_changed": True}) is not None
 
 
-def test_json_is_written_the_same_without_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_accelerated", [True, False])
+def test_json_is_written_the_same_with_the_accelerator_and_without(
+    monkeypatch: pytest.MonkeyPatch, is_accelerated: bool
+) -> None:
     """Not every Python has it."""
     moment = dt.datetime(26, 1, 2, 3, 4, 5)  # noqa: DTZ001 - XML-RPC's has no zone
-    values: list[Any] = ["ä\n", 5, -1.5, True, moment, [1, "ä", moment], {"a": {"ö": []}}]
-    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
-    for ensure_ascii, write in ((False, codec.to_json), (True, codec.to_ascii_json)):
-        slow = codec._encoder(ensure_ascii=ensure_ascii)
-        assert [slow(value) for value in values] == [write(value) for value in values]
+    values: list[Any] = ["ä\n", 5, -1.5, True, [1, "ä", moment], {"a": {"ö": [], "b": 1}}]
+    told = '{"$dateTime":"0026-01-02T03:04:05"}'
+    expected = ['"ä\\n"', "5", "-1.5", "true", f'[1,"ä",{told}]', '{"a":{"ö":[],"b":1}}']
+    if not is_accelerated:
+        monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    write = codec._encoder(ensure_ascii=False)
+    assert [write(value) for value in values] == expected
+    write_ascii = codec._encoder(ensure_ascii=True)
+    assert [write_ascii(value) for value in values] == [
+        text.replace("ä", "\\u00e4").replace("ö", "\\u00f6") for text in expected
+    ]
+    assert [codec.to_json(value) for value in values] == expected
+
+
+def test_a_date_within_a_value_is_one_again_and_what_only_looks_like_one_is_not() -> None:
+    bench = Bench()
+    moment = dt.datetime(2026, 11, 3, 12)  # noqa: DTZ001 - likewise
+    values: dict[str, Any] = {
+        "date": moment,
+        "array": [moment, 1],
+        "struct": {"at": moment, "more": {"$dateTime": "x", "other": 1}},
+        "name": {"other": "$dateTime"},
+    }
+    bench.write(operations.store_many, values)
+    assert bench.cache.items() == values
 
 
 @pytest.mark.parametrize(
