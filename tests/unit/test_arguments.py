@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import xmlrpc.client
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from supervisor_cache.core.options import (
     touch_options,
 )
 from supervisor_cache.core.text import shown
-from supervisor_cache.core.values import check_value
+from supervisor_cache.core.values import check_value, reply_size
 from supervisor_cache.errors import CacheError, InvalidArgumentsError, InvalidKeyError, LimitExceededError
 from tests.model import Bench
 
@@ -181,6 +182,15 @@ def test_a_key_is_taken_to_its_last_byte() -> None:
 def test_what_cannot_be_stored_is_told_with_its_place(value: object, where: str) -> None:
     with pytest.raises(InvalidArgumentsError, match=f"^{where}"):
         check_value(value)
+
+
+def test_the_bytes_of_a_value_in_a_reply_are_those_that_the_marshaller_makes() -> None:
+    moment = dt.datetime(2026, 11, 3, 12)  # noqa: DTZ001 - XML-RPC's has no zone
+    values: list[Any] = ["ä<&>", "", True, False, -15, 0, 1.5, -1e300, moment, [], [1, "a"], {}, {"a&": 1.5, "b": [{}]}]
+    frame = len(xmlrpc.client.dumps(("",), methodresponse=True)) - len("<value><string></string></value>\n")
+    for value in values:
+        text = xmlrpc.client.dumps((value,), methodresponse=True)
+        assert reply_size(value) == len(text.encode()) - frame
 
 
 def test_a_value_is_taken_to_its_bounds() -> None:
