@@ -163,6 +163,7 @@ def test_a_key_is_taken_to_its_last_byte() -> None:
     [
         (None, "value: nil cannot be stored"),
         ((1,), "value: a Python tuple cannot be stored"),
+        ([(1,)], r"value\[0\]: a Python tuple cannot be stored"),
         ({"a": [1, {"b": None}]}, r"value\['a'\]\[1\]\['b'\]: nil cannot be stored"),
         ([0, [NAN]], r"value\[1\]\[0\]: a double that is not finite cannot be stored"),
         ([2**31], r"value\[0\]: an integer beyond 32 bits cannot be stored"),
@@ -202,6 +203,13 @@ def test_a_value_is_taken_to_its_bounds() -> None:
         check_value([[deep]])
     with pytest.raises(InvalidArgumentsError, match="nested deeper than 32"):
         check_value({"k": [deep]})
+    for wrap in (lambda inner: [inner], lambda inner: {"k": inner}):
+        nested: Any = 1
+        for _ in range(32):
+            nested = wrap(nested)
+        check_value(nested)
+        with pytest.raises(InvalidArgumentsError, match=r"(\[0\]|\['k'\]){32}: nested deeper than 32$"):
+            check_value(wrap(nested))
     values: list[Any] = [2**31 - 1, -(2**31), "a\tb\n", "", [], {}, {"$dateTime": 1, "other": 2}]
     for value in values:
         check_value(value)
@@ -298,6 +306,10 @@ def test_a_date_within_a_value_is_one_again_and_what_only_looks_like_one_is_not(
     }
     bench.write(operations.store_many, values)
     assert bench.cache.items() == values
+    assert codec.from_json('[{"$dateTime":"2026-11-03T12:00:00"},{"$dateTime":"x","other":1}]') == [
+        moment,
+        {"$dateTime": "x", "other": 1},
+    ]
 
 
 @pytest.mark.parametrize(

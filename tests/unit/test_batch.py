@@ -195,6 +195,20 @@ def test_the_note_of_a_change_is_that_of_the_call(bench: Bench) -> None:
     assert [commit.note for commit in bench.commits[-6:]] == ["many", "some", "below", "one", "", "all"]
 
 
+def test_without_a_note_a_change_has_none(bench: Bench) -> None:
+    bench.write(operations.delete, "a")
+    bench.write(operations.delete_if, "b", revision(bench, "b"))
+    bench.write(operations.store_many, {"a": 1, "b": 2, "c/1": 3})
+    bench.write(operations.store_if, "d", 1, "")
+    bench.write(operations.delete_many, ["a"])
+    bench.write(operations.delete_prefix, "c/")
+    bench.write(operations.touch, "b", 5, {"owner": ""})
+    bench.write(operations.increment, "b")
+    bench.write(operations.replace, "b", 1)
+    bench.write(operations.clear)
+    assert [commit.note for commit in bench.commits] == [""] * 10
+
+
 def test_a_call_that_keeps_a_note_tells_none(bench: Bench) -> None:
     bench.write(operations.store, "a", 1, {"note": "of the entry"})
     bench.write(operations.increment, "a")
@@ -214,8 +228,12 @@ def test_a_sum_has_32_bits() -> None:
     for delta in (least - 1, most + 1, 1.0, True, "1", None):
         with pytest.raises(InvalidArgumentsError, match=r"^delta must be an integer of 32 bits$"):
             bench.write(operations.increment, "n", delta)
+    before = bench.cache.revision
     assert bench.write(operations.increment, "n", 0, {"if_changed": True}) == -1
-    assert bench.cache.fetch("n") == -1
+    assert bench.cache.revision == before
+    assert bench.write(operations.increment, "n", 0) == -1
+    assert bench.write(operations.increment, "n", 1, {"if_changed": True}) == 0
+    assert (bench.cache.revision, bench.cache.fetch("n")) == (before + 2, 0)
 
 
 def test_what_is_incremented_ends_when_it_would_have() -> None:
