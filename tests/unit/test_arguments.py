@@ -321,6 +321,7 @@ def test_a_date_within_a_value_is_one_again_and_what_only_looks_like_one_is_not(
         ("12345678901", None),
         ("-2147483648", ""),
         ("123456789012", "value: an integer beyond 32 bits cannot be stored"),
+        ("9" * 10_000, "value: an integer beyond 32 bits cannot be stored"),
         ("NaN", "value: NaN is not JSON"),
         ("-Infinity", "value: -Infinity is not JSON"),
         ("[" * 100_000, "value: nested deeper than 32"),

@@ -85,6 +85,15 @@ def test_a_batch_takes_no_wrong_keys(bench: Bench, keys: Any, conditions: Any) -
         bench.write(operations.batch, {"c": 1}, keys, conditions)
 
 
+def test_a_deletion_of_many_says_what_it_cannot_take(bench: Bench) -> None:
+    for keys in ("a", {}, None, ("a",)):
+        with pytest.raises(InvalidArgumentsError, match=r"^keys must be an array$"):
+            bench.write(operations.delete_many, keys)
+    with pytest.raises(InvalidArgumentsError, match=r"^prefix must not be empty; clear takes all entries away$"):
+        bench.write(operations.delete_prefix, "")
+    assert bench.cache.items() == {"a": 1, "b": 2}
+
+
 def test_a_batch_is_limited_as_a_whole() -> None:
     bench = Bench(Limits(max_entries=2))
     names = [f"k{number}" for number in range(5000)]
