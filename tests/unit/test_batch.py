@@ -256,6 +256,15 @@ def test_what_is_incremented_ends_when_it_would_have() -> None:
     assert bench.cache.entry("n").deadline == bench.clock.up + 20
 
 
+def test_a_touch_of_what_is_not_there_changes_nothing(bench: Bench) -> None:
+    before = bench.cache.revision
+    assert bench.write(operations.touch, "c", 5) is None
+    assert bench.write(operations.touch_if, "c", 5, "") is None
+    assert bench.write(operations.touch_if, "a", 5, "1") is None
+    assert bench.cache.revision == before
+    assert bench.write(operations.touch_if, "a", 5, revision(bench, "a")) == before + 1
+
+
 def test_a_full_cache_can_be_touched() -> None:
     bench = Bench(Limits(max_entries=1))
     bench.write(operations.store, "k", 1)
