@@ -41,7 +41,7 @@ help:
 	@echo 'make lint      ruff: rules and format'
 	@echo 'make types     mypy --strict'
 	@echo 'make coverage  which branches tests reach; fails under 100 % of core and engines (ARGS=... are other tests)'
-	@echo 'make mutants   what tests of core miss: docs/mutants.md (ARGS=... are names, such as supervisor_cache.core.keys*)'
+	@echo 'make mutants   which changes of core no test notices: CONTRIBUTING.md (ARGS=... are names, such as supervisor_cache.core.keys*)'
 	@echo 'make docs      the documentation, into docs/_build/html/index.html'
 	@echo 'make bench     figures, as ratios, into benchmarks/RESULTS.md'
 	@echo 'make matrix    the wheel under each installed Python and Supervisor 4.2.0, 4.2.5, 4.3.0'

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import xmlrpc.client
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from supervisor_cache.core.options import (
     touch_options,
 )
 from supervisor_cache.core.text import shown
-from supervisor_cache.core.values import check_value
+from supervisor_cache.core.values import check_value, reply_size
 from supervisor_cache.errors import CacheError, InvalidArgumentsError, InvalidKeyError, LimitExceededError
 from tests.model import Bench
 
@@ -162,6 +163,7 @@ def test_a_key_is_taken_to_its_last_byte() -> None:
     [
         (None, "value: nil cannot be stored"),
         ((1,), "value: a Python tuple cannot be stored"),
+        ([(1,)], r"value\[0\]: a Python tuple cannot be stored"),
         ({"a": [1, {"b": None}]}, r"value\['a'\]\[1\]\['b'\]: nil cannot be stored"),
         ([0, [NAN]], r"value\[1\]\[0\]: a double that is not finite cannot be stored"),
         ([2**31], r"value\[0\]: an integer beyond 32 bits cannot be stored"),
@@ -183,6 +185,15 @@ def test_what_cannot_be_stored_is_told_with_its_place(value: object, where: str)
         check_value(value)
 
 
+def test_the_bytes_of_a_value_in_a_reply_are_those_that_the_marshaller_makes() -> None:
+    moment = dt.datetime(2026, 11, 3, 12)  # noqa: DTZ001 - XML-RPC's has no zone
+    values: list[Any] = ["ä<&>", "", True, False, -15, 0, 1.5, -1e300, moment, [], [1, "a"], {}, {"a&": 1.5, "b": [{}]}]
+    frame = len(xmlrpc.client.dumps(("",), methodresponse=True)) - len("<value><string></string></value>\n")
+    for value in values:
+        text = xmlrpc.client.dumps((value,), methodresponse=True)
+        assert reply_size(value) == len(text.encode()) - frame
+
+
 def test_a_value_is_taken_to_its_bounds() -> None:
     deep: Any = {"k": 1}
     for _ in range(15):
@@ -192,6 +203,13 @@ def test_a_value_is_taken_to_its_bounds() -> None:
         check_value([[deep]])
     with pytest.raises(InvalidArgumentsError, match="nested deeper than 32"):
         check_value({"k": [deep]})
+    for wrap in (lambda inner: [inner], lambda inner: {"k": inner}):
+        nested: Any = 1
+        for _ in range(32):
+            nested = wrap(nested)
+        check_value(nested)
+        with pytest.raises(InvalidArgumentsError, match=r"(\[0\]|\['k'\]){32}: nested deeper than 32$"):
+            check_value(wrap(nested))
     values: list[Any] = [2**31 - 1, -(2**31), "a\tb\n", "", [], {}, {"$dateTime": 1, "other": 2}]
     for value in values:
         check_value(value)
@@ -257,14 +275,41 @@ def test_what_has_an_end_or_another_note_or_owner_is_always_news() -> None:
     assert bench.write(operations.replace, "k", 1, {"ttl": 5, "if_changed": True}) is not None
 
 
-def test_json_is_written_the_same_without_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_accelerated", [True, False])
+def test_json_is_written_the_same_with_the_accelerator_and_without(
+    monkeypatch: pytest.MonkeyPatch, is_accelerated: bool
+) -> None:
     """Not every Python has it."""
     moment = dt.datetime(26, 1, 2, 3, 4, 5)  # noqa: DTZ001 - XML-RPC's has no zone
-    values: list[Any] = ["ä\n", 5, -1.5, True, moment, [1, "ä", moment], {"a": {"ö": []}}]
-    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
-    for ensure_ascii, write in ((False, codec.to_json), (True, codec.to_ascii_json)):
-        slow = codec._encoder(ensure_ascii=ensure_ascii)
-        assert [slow(value) for value in values] == [write(value) for value in values]
+    values: list[Any] = ["ä\n", 5, -1.5, True, [1, "ä", moment], {"a": {"ö": [], "b": 1}}]
+    told = '{"$dateTime":"0026-01-02T03:04:05"}'
+    expected = ['"ä\\n"', "5", "-1.5", "true", f'[1,"ä",{told}]', '{"a":{"ö":[],"b":1}}']
+    if not is_accelerated:
+        monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    write = codec._encoder(ensure_ascii=False)
+    assert [write(value) for value in values] == expected
+    write_ascii = codec._encoder(ensure_ascii=True)
+    assert [write_ascii(value) for value in values] == [
+        text.replace("ä", "\\u00e4").replace("ö", "\\u00f6") for text in expected
+    ]
+    assert [codec.to_json(value) for value in values] == expected
+
+
+def test_a_date_within_a_value_is_one_again_and_what_only_looks_like_one_is_not() -> None:
+    bench = Bench()
+    moment = dt.datetime(2026, 11, 3, 12)  # noqa: DTZ001 - likewise
+    values: dict[str, Any] = {
+        "date": moment,
+        "array": [moment, 1],
+        "struct": {"at": moment, "more": {"$dateTime": "x", "other": 1}},
+        "name": {"other": "$dateTime"},
+    }
+    bench.write(operations.store_many, values)
+    assert bench.cache.items() == values
+    assert codec.from_json('[{"$dateTime":"2026-11-03T12:00:00"},{"$dateTime":"x","other":1}]') == [
+        moment,
+        {"$dateTime": "x", "other": 1},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -276,6 +321,7 @@ def test_json_is_written_the_same_without_the_accelerator(monkeypatch: pytest.Mo
         ("12345678901", None),
         ("-2147483648", ""),
         ("123456789012", "value: an integer beyond 32 bits cannot be stored"),
+        ("9" * 10_000, "value: an integer beyond 32 bits cannot be stored"),
         ("NaN", "value: NaN is not JSON"),
         ("-Infinity", "value: -Infinity is not JSON"),
         ("[" * 100_000, "value: nested deeper than 32"),

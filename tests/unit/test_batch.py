@@ -85,6 +85,15 @@ def test_a_batch_takes_no_wrong_keys(bench: Bench, keys: Any, conditions: Any) -
         bench.write(operations.batch, {"c": 1}, keys, conditions)
 
 
+def test_a_deletion_of_many_says_what_it_cannot_take(bench: Bench) -> None:
+    for keys in ("a", {}, None, ("a",)):
+        with pytest.raises(InvalidArgumentsError, match=r"^keys must be an array$"):
+            bench.write(operations.delete_many, keys)
+    with pytest.raises(InvalidArgumentsError, match=r"^prefix must not be empty; clear takes all entries away$"):
+        bench.write(operations.delete_prefix, "")
+    assert bench.cache.items() == {"a": 1, "b": 2}
+
+
 def test_a_batch_is_limited_as_a_whole() -> None:
     bench = Bench(Limits(max_entries=2))
     names = [f"k{number}" for number in range(5000)]
@@ -195,6 +204,20 @@ def test_the_note_of_a_change_is_that_of_the_call(bench: Bench) -> None:
     assert [commit.note for commit in bench.commits[-6:]] == ["many", "some", "below", "one", "", "all"]
 
 
+def test_without_a_note_a_change_has_none(bench: Bench) -> None:
+    bench.write(operations.delete, "a")
+    bench.write(operations.delete_if, "b", revision(bench, "b"))
+    bench.write(operations.store_many, {"a": 1, "b": 2, "c/1": 3})
+    bench.write(operations.store_if, "d", 1, "")
+    bench.write(operations.delete_many, ["a"])
+    bench.write(operations.delete_prefix, "c/")
+    bench.write(operations.touch, "b", 5, {"owner": ""})
+    bench.write(operations.increment, "b")
+    bench.write(operations.replace, "b", 1)
+    bench.write(operations.clear)
+    assert [commit.note for commit in bench.commits] == [""] * 10
+
+
 def test_a_call_that_keeps_a_note_tells_none(bench: Bench) -> None:
     bench.write(operations.store, "a", 1, {"note": "of the entry"})
     bench.write(operations.increment, "a")
@@ -214,8 +237,12 @@ def test_a_sum_has_32_bits() -> None:
     for delta in (least - 1, most + 1, 1.0, True, "1", None):
         with pytest.raises(InvalidArgumentsError, match=r"^delta must be an integer of 32 bits$"):
             bench.write(operations.increment, "n", delta)
+    before = bench.cache.revision
     assert bench.write(operations.increment, "n", 0, {"if_changed": True}) == -1
-    assert bench.cache.fetch("n") == -1
+    assert bench.cache.revision == before
+    assert bench.write(operations.increment, "n", 0) == -1
+    assert bench.write(operations.increment, "n", 1, {"if_changed": True}) == 0
+    assert (bench.cache.revision, bench.cache.fetch("n")) == (before + 2, 0)
 
 
 def test_what_is_incremented_ends_when_it_would_have() -> None:
@@ -227,6 +254,15 @@ def test_what_is_incremented_ends_when_it_would_have() -> None:
     assert (entry.expires, entry.deadline) == (bench.clock.now + 6, bench.clock.up + 6)
     bench.write(operations.increment, "n", 1, {"ttl": 20})
     assert bench.cache.entry("n").deadline == bench.clock.up + 20
+
+
+def test_a_touch_of_what_is_not_there_changes_nothing(bench: Bench) -> None:
+    before = bench.cache.revision
+    assert bench.write(operations.touch, "c", 5) is None
+    assert bench.write(operations.touch_if, "c", 5, "") is None
+    assert bench.write(operations.touch_if, "a", 5, "1") is None
+    assert bench.cache.revision == before
+    assert bench.write(operations.touch_if, "a", 5, revision(bench, "a")) == before + 1
 
 
 def test_a_full_cache_can_be_touched() -> None:

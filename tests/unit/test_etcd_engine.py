@@ -337,11 +337,13 @@ def test_a_change_that_the_copy_does_not_take_has_all_of_it_copied_anew(
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("defect")
 
-    follower = Follower(Cluster(Options()), Reader(b"/p/", "", HostClock()), b"/p/", TIMEOUT, raised, lambda: 0)
+    follower = Follower(
+        Cluster(Options(("nowhere:1",))), Reader(b"/p/", "", HostClock()), b"/p/", TIMEOUT, raised, lambda: 0
+    )
     engine._follower = follower
     with monkeypatch.context() as failing:
         failing.setattr(cache, "receive", fail)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError, match="defect"):
             stored(engine, 6, "k")
     assert follower._over
     engine._post(Copied({"k": Entry("x", 2, 2, time.time())}, {}, set(), 6))

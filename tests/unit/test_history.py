@@ -130,6 +130,15 @@ def test_the_bytes_of_a_reply_are_those_of_each_key_note_and_source(history: His
         told(history, 10, 710, "", fit + 1)
 
 
+def test_a_reply_may_have_a_megabyte_and_not_a_byte_more(history: History) -> None:
+    half = 1024 * 1024 // 2 - 510
+    for revision, length in ((11, half), (12, half), (13, half + 1)):
+        history.append(batch(revision, "k" * length), ROOM, ROOM)
+    assert len(told(history, 10, 13, "", 2)) == 2
+    with pytest.raises(LimitExceededError, match="the reply would have 1048577 bytes"):
+        told(history, 11, 13)
+
+
 def test_what_was_stored_is_loaded_and_no_more_than_allowed(history: History) -> None:
     history.append(batch(11, "old"), ROOM, ROOM)
     commits = [commit_of(revision, 5.0, "", "", [(STORE, "k")]) for revision in (21, 22, 23)]
