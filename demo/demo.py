@@ -264,9 +264,9 @@ def walk(demo: Demo) -> None:
     demo.command("cache_fetch", "nothing", expect=1)
 
     say("\nA flag that ends by itself:\n")
-    demo.command("cache_store", "--ttl", "2s", "--note", "ops: database move", "maintenance", "on")
+    demo.command("cache_store", "--ttl", "5s", "--note", "ops: database move", "maintenance", "on")
     demo.command("cache_entry", "maintenance")
-    demo.command("cache_wait", "--absent", "--timeout", "10", "maintenance")
+    demo.command("cache_wait", "--absent", "--timeout", "20", "maintenance")
     demo.command("cache_fetch", "maintenance", expect=1)
 
     say("\nWhat the two programs say of themselves, by printing it:\n")

@@ -93,11 +93,12 @@ supervisor.rpcinterface_factory = supervisor_cache.rpcinterface:make_cache_rpcin
 [ctlplugin:cache]
 supervisor.ctl_factory = supervisor_cache.controllerplugin:make_cache_controllerplugin
 """
-# Typed into bash first. `once_waited` does what follows as soon as a client waits, in the background.
+# Typed into bash first. `once_waited` does what follows as soon as more than `before` clients wait.
 _BASH = """\
+before=0
 waiting() { supervisor-cache stats --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["watchers"])'; }
 once_waited() {
-    until [ "$(waiting)" != 0 ]; do sleep 0.05; done
+    until [ "$(waiting)" -gt "$before" ]; do sleep 0.05; done
     "$@"
 }
 """

@@ -86,7 +86,8 @@ def test_a_batch_takes_no_wrong_keys(bench: Bench, keys: Any, conditions: Any) -
 
 
 def test_a_deletion_of_many_says_what_it_cannot_take(bench: Bench) -> None:
-    for keys in ("a", {}, None, ("a",)):
+    wrong: tuple[object, ...] = ("a", {}, None, ("a",))
+    for keys in wrong:
         with pytest.raises(InvalidArgumentsError, match=r"^keys must be an array$"):
             bench.write(operations.delete_many, keys)
     with pytest.raises(InvalidArgumentsError, match=r"^prefix must not be empty; clear takes all entries away$"):

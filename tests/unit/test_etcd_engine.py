@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -170,6 +171,7 @@ def test_what_was_over_while_nobody_could_tell_is_hidden_until_etcd_says_what_it
     cache: Cache, engine: EtcdEngine, is_there: bool
 ) -> None:
     over = HostClock().elapsed() - 3
+    engine._look_at = math.inf
     told(engine, 6, STORE, Entry("x", 2, 2, time.time(), expires=time.time() - 3, deadline=over), lease=1)
     assert cache.peek("k") is not None
     engine._silent_since = time.monotonic() - 10

@@ -832,9 +832,14 @@ $("more-changes").onclick = () => {
   renderChanges();
   if ($("more-changes").hidden) $("panel-changes").focus();
 };
-new IntersectionObserver((seen) => {
-  if (seen.some((one) => one.isIntersecting) && !$("more").hidden) showMore();
-}).observe($("more"));
+const end = new IntersectionObserver((seen) => {
+  if (!seen.some((one) => one.isIntersecting) || $("more").hidden) return;
+  showMore();
+  // It tells what has changed between two frames alone: who scrolls as fast as rows come would wait in vain.
+  end.unobserve($("more"));
+  end.observe($("more"));
+});
+end.observe($("more"));
 
 setInterval(look, LOOK);
 load();
