@@ -348,3 +348,10 @@ def test_an_entry_knows_when_it_was_written_and_its_bytes(value: Any) -> None:
     with pytest.raises(LimitExceededError, match="max_value_bytes is 7"):
         bench.write(operations.store, "k", "äaaaa")
     assert bench.write(operations.store, "k", "äaaa") is True
+
+
+def test_new_entries_of_a_call_fit_to_the_last_byte() -> None:
+    items = {"a": "1234567", "b": "1234567"}  # 10 bytes each
+    assert Bench(Limits(max_total_bytes=20)).write(operations.store_many, items) is not None
+    with pytest.raises(LimitExceededError, match="there would be 20 bytes"):
+        Bench(Limits(max_total_bytes=19)).write(operations.store_many, items)
