@@ -85,6 +85,9 @@ def test_options_that_are_not_given_are_none() -> None:
     for read in (store_options, touch_options, delete_options):
         assert read("") == (None, None, None, None, False)
         assert read({}) == (None, None, None, None, False)
+    assert type(store_options({"ttl": 5}).ttl) is float
+    with pytest.raises(InvalidArgumentsError, match=r"^ttl must be a number of seconds above 0"):
+        store_options({"ttl": 0})
     given = {"ttl": 5, "owner": "p", "pid": 7, "note": "n", "if_changed": True}
     assert store_options(given) == (5.0, "p", 7, "n", True)
     assert touch_options({"owner": "p", "pid": 7, "note": ""}) == (None, "p", 7, "", False)

@@ -8,6 +8,7 @@ from supervisor_cache.core import operations
 from supervisor_cache.core.cache import Operation
 from supervisor_cache.core.entry import DELETE, STORE
 from supervisor_cache.core.limits import Limits
+from supervisor_cache.core.values import reply_size
 from supervisor_cache.errors import InvalidArgumentsError, InvalidKeyError, LimitExceededError
 from tests.model import Bench
 
@@ -307,3 +308,50 @@ def test_a_note_that_makes_an_entry_too_large_is_refused_by_touch() -> None:
     with pytest.raises(LimitExceededError, match="there would be 11 bytes"):
         bench.write(operations.touch, "k", 0, {"note": "123456789"})
     assert bench.cache.size == 10
+
+
+def test_all_entries_of_a_call_count_together_and_what_they_replace_does_not() -> None:
+    bench = Bench(Limits(max_entries=3, max_total_bytes=30))
+    bench.write(operations.store_many, {"a": "1234567", "b": "1234567"})  # 10 bytes each
+    bench.write(operations.store_many, {"a": "12345678", "b": "12345678", "c": "12345"})  # 11, 11, 8
+    assert bench.cache.size == 30
+    with pytest.raises(LimitExceededError, match="there would be 31 bytes"):
+        bench.write(operations.store_many, {"a": "123456789", "c": "12345"})
+    with pytest.raises(LimitExceededError, match="there would be 31 bytes"):
+        bench.write(operations.store_many, {"c": "12345", "a": "123456789"})
+    with pytest.raises(LimitExceededError, match="there would be 5 entries"):
+        bench.write(operations.store_many, {"d": 1, "a": 1, "e": 1})
+    bench.cache.limits = Limits(max_entries=3, max_total_bytes=10)
+    # Over a limit by now, and it does not grow.
+    assert bench.write(operations.store_many, {"a": "87654321", "b": "87654321"}) == bench.cache.revision
+    assert bench.write(operations.touch, "a", 5) == bench.cache.revision
+
+
+def test_as_many_as_there_can_be_go_into_one_call() -> None:
+    names = [str(number) for number in range(10_001)]
+    assert Bench(Limits(max_entries=10_001)).write(operations.delete_many, names) == 0
+    bench = Bench(Limits(max_entries=20_000, max_total_bytes=2**30))
+    bench.write(operations.store_many, dict.fromkeys(names, 1))
+    bench.cache.limits = Limits(max_entries=1)
+    assert bench.write(operations.delete_many, names) == 10_001
+
+
+@pytest.mark.parametrize("value", ["plain", "ä", [1], 5])
+def test_an_entry_knows_when_it_was_written_and_its_bytes(value: Any) -> None:
+    bench = Bench(Limits(max_value_bytes=7))
+    for key in ("k", "&"):
+        bench.write(operations.store, key, value)
+        entry = bench.cache.entry(key)
+        assert entry.modified == bench.clock.now
+        member = len("<member>\n<name></name>\n</member>\n") + len(key) + (4 if key == "&" else 0)
+        assert entry.reply_size == member + reply_size(value)
+    with pytest.raises(LimitExceededError, match="max_value_bytes is 7"):
+        bench.write(operations.store, "k", "äaaaa")
+    assert bench.write(operations.store, "k", "äaaa") is True
+
+
+def test_new_entries_of_a_call_fit_to_the_last_byte() -> None:
+    items = {"a": "1234567", "b": "1234567"}  # 10 bytes each
+    assert Bench(Limits(max_total_bytes=20)).write(operations.store_many, items) is not None
+    with pytest.raises(LimitExceededError, match="there would be 20 bytes"):
+        Bench(Limits(max_total_bytes=19)).write(operations.store_many, items)
