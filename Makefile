@@ -123,6 +123,8 @@ mutants: $(DEVELOPMENT)
 bench: $(DEVELOPMENT) $(PEER)
 	@$(PYTHON) scripts/programs.py bench
 	-@$(BIN)/python -m pip install --quiet --group bench
+	@# As pip leaves it: where Python may write no bytecode, each start would be measured with compiling.
+	@$(BIN)/python -m compileall -q src
 	$(BIN)/python -m benchmarks $(ARGS)
 
 matrix: $(DEVELOPMENT) $(PEER)
