@@ -654,3 +654,18 @@ def test_a_batch_is_refused_with_what_is_wrong_where_nothing_was_read_yet(bench:
     assert made.retry() is False
     assert "it is another one, and has to be read" in made.detail
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("database is locked", 5),
+        ("disk I/O error", 10),
+        ("database disk image is malformed", 11),
+        ("database or disk is full", 13),
+        ("file is not a database", 26),
+        ("no such table: entries", 0),
+    ],
+)
+def test_what_python_3_10_does_not_tell_is_read_from_the_text(text: str, code: int) -> None:
+    assert sqlite._code(sqlite3.OperationalError(text)) == code

@@ -570,16 +570,23 @@ def _write_back(path: str, closes: threading.Event) -> None:
             connection.close()
 
 
+# What SQLite says with those of its result codes that make a difference here.
+_TEXTS = {
+    "is locked": 5,
+    "disk I/O error": 10,
+    "malformed": 11,
+    "disk is full": 13,
+    "not a database": 26,
+}
+
+
 def _code(error: Exception) -> int:
     """Answer SQLite's primary result code of ``error``; 0 where it has none."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     if code is not None:
         return code & 0xFF
     text = str(error)  # Python 3.10 tells no code
-    for part, known in (("malformed", 11), ("not a database", 26), ("is locked", 5)):
-        if part in text:
-            return known
-    return 0
+    return next((code for part, code in _TEXTS.items() if part in text), 0)
 
 
 def _explain(error: Exception, path: str) -> str:
