@@ -73,9 +73,11 @@ def answering(answer: Callable[[str, dict[str, Any]], object]) -> Script:
 
     def script(peer: Peer) -> None:
         while (head := peer.head()) is not None:
-            body = json.loads(peer.body(head) or b"{}")
+            sent = peer.body(head)
+            if sent is None:  # cut off
+                return
             path = head.split()[1].decode()
-            found = answer(path, body)
+            found = answer(path, json.loads(sent))
             if callable(found):
                 found(peer)
             elif isinstance(found, bytes):
