@@ -56,10 +56,10 @@ class Killing(Worker):
 
 @final
 class Resting(Writer):
-    """Writes what ends each rest."""
+    """Writes what ends each rest: when it is told to, and never started as a thread."""
 
     def act(self) -> None:
-        raise NotImplementedError
+        raise AssertionError("it is not started")
 
     def store(self, cache: Any, key: str, value: Any) -> None:
         note = self.begin({key: value})

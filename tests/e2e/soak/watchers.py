@@ -1,5 +1,6 @@
 """Who follows the changes, by every way there is to be told of them."""
 
+import abc
 import contextlib
 import http.client
 import json
@@ -28,7 +29,7 @@ _PAGE = 500
 _PAUSE = 0.02
 
 
-class Watcher(threading.Thread):
+class Watcher(threading.Thread, abc.ABC):
     """Follows all changes from the start of the run on, over all that happens, until it is over.
 
     Args:
@@ -65,9 +66,9 @@ class Watcher(threading.Thread):
     def is_over(self) -> bool:
         return self._gate.over.is_set()
 
+    @abc.abstractmethod
     def follow(self) -> None:
         """Follow until a connection is cut."""
-        raise NotImplementedError
 
     def wake(self) -> None:
         """Have it see that it is over."""
