@@ -571,10 +571,12 @@ def test_stats_say_how_it_does(start_host: StartHost, cluster: Cluster, prefix: 
     assert told["member"] in cluster.endpoints
     assert told["prefix"] == f"{prefix}/"
     assert told["lease"] == ""
+    assert told["lease_left"] == -1.0
     host.unix().cache.store("k", 1, {"owner": "web"})
     told = host.storage()
     assert int(told["lease"]) > 0
     assert told["lease_ttl"] == LEASE_SECONDS
+    assert 0 < told["lease_left"] <= LEASE_SECONDS
     assert 0 <= told["age"] < 5
     text = host.ctl("cache_stats").stdout
     assert "etcd" in text

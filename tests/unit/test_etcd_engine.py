@@ -232,6 +232,27 @@ def test_what_a_mirror_holds_is_not_all_right_before_etcd_is_reached(cache: Cach
         engine.close()
 
 
+def test_a_change_that_comes_late_does_not_make_the_copy_younger(engine: EtcdEngine) -> None:
+    engine._confirmed = time.monotonic() - 60
+    told(engine, 6, STORE, Entry("x", 2, 2, time.time()))
+    assert engine.revision == 6
+    assert engine.told()["age"] >= 60
+    engine._post(Confirmed(time.monotonic() - 1))
+    engine.tick()
+    assert 1 <= engine.told()["age"] < 60
+
+
+def test_spent_leases_are_given_back_after_a_reload_as_well(engine: EtcdEngine) -> None:
+    engine._spent.add([7])
+    engine.close()
+    engine.open()
+    try:
+        assert engine._keeper is not None
+        assert len(engine._keeper._spent) == 1
+    finally:
+        engine.close()
+
+
 class Member:
     """Answers with its revision."""
 

@@ -355,6 +355,22 @@ class TestTheKeeper:
         kept.following.follower.position = 6
         kept.keeper._confirm(Scripted(newest(8)))  # type: ignore[arg-type]
         assert kept.following.members.failures == []
+        assert [type(message) for message in kept.told] == [Confirmed]
+
+    def test_one_that_catches_up_was_whole_when_etcd_was_asked_and_not_later(self) -> None:
+        kept = Kept(Scripted(), Scripted(), Scripted())
+        kept.keeper._see_whether_it_has_come()
+        kept.keeper._confirm(Scripted(newest(6)))  # type: ignore[arg-type]
+        asked = time.monotonic()
+        for position in (None, 5):
+            kept.following.follower.position = position
+            kept.keeper._see_whether_it_has_come()
+            assert kept.told == []
+        kept.following.follower.position = 7
+        for _ in range(2):
+            kept.keeper._see_whether_it_has_come()
+        (confirmed,) = kept.told
+        assert confirmed.at <= asked
 
     def test_without_a_member_or_a_copy_nothing_is_asked(self) -> None:
         kept = Kept(Scripted(), Scripted(), Scripted())

@@ -302,7 +302,7 @@ class TestALease:
         lease = Lease(15, SECONDS)
         client: Any = Leases({"ID": "5"}, *told)
         assert lease.ensure(client, SECONDS) == 5
-        lease._due = 0.0
+        lease._kept -= lease.ttl / 2
         return lease, client
 
     def test_it_is_asked_for_once(self) -> None:
@@ -316,6 +316,15 @@ class TestALease:
         lease.keep_alive(client)
         assert [path for path, _ in client.asked[1:]] == ["/v3/lease/keepalive"]
         assert lease.number == 5
+
+    def test_it_tells_how_long_etcd_keeps_it(self) -> None:
+        assert Lease(15, SECONDS).left() == -1.0
+        lease, client = self.lease({"result": {"TTL": "15"}})
+        assert 0.0 < lease.left() <= lease.ttl / 2
+        lease.keep_alive(client)
+        assert lease.ttl / 2 < lease.left() <= lease.ttl
+        lease._kept -= 2 * lease.ttl
+        assert lease.left() == 0.0
 
     @pytest.mark.parametrize("told", [{"result": {"TTL": "0"}}, {"result": {}}, {"result": 5}, {}])
     def test_one_that_has_ended_is_asked_for_anew(self, told: Any) -> None:

@@ -170,7 +170,6 @@ class EtcdEngine:
         options = self.options
         self._cluster = Cluster(options)
         self._lease = Lease(options.lease_ttl, options.timeout)
-        self._spent = Spent(min(1.0, options.timeout / 3))
         reader = Reader(self._prefix, self._host, self._clock)
         shared = self._prefix, options.timeout, self._post
         follower = self._follower = Follower(self._cluster, reader, *shared, self._inbox.__len__)
@@ -282,7 +281,6 @@ class EtcdEngine:
                 assert self._follower is not None  # noqa: S101 - it has told of it
                 self._follower.copy_anew()
                 raise
-            self._confirmed = time.monotonic()
             self._settle_awaiting()
         elif isinstance(message, Confirmed):
             self._confirmed = message.at
@@ -605,6 +603,7 @@ class EtcdEngine:
             "age": round(time.monotonic() - self._confirmed, 3) if self._confirmed else -1.0,
             "lease": str(self._lease.number or ""),
             "lease_ttl": self.options.lease_ttl,
+            "lease_left": round(self._lease.left(), 3),
             "pending": len(self._jobs),
             "skipped": len(self.skipped),
         }

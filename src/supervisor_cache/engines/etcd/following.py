@@ -340,7 +340,8 @@ class Keeper:
         self._post = post
         self._beat = beat
         self._ending = threading.Event()
-        self._behind = 0
+        # When etcd was asked, and the revision that it had and the copy had not.
+        self._lacking: tuple[float, int] | None = None
         self._client: Client | None = None
 
     def run(self) -> None:
@@ -352,6 +353,7 @@ class Keeper:
         while not self._ending.wait(_STEP):
             self._beat()
             self._revoke_spent(alive, max(due, time.monotonic() + _STEP))
+            self._see_whether_it_has_come()
             if time.monotonic() < due:
                 continue
             due = time.monotonic() + period
@@ -388,12 +390,19 @@ class Keeper:
         answer = client.call("/v3/kv/range", {"key": self._change, "keys_only": True}, self._timeout / 2, only=member)
         kvs = answer.get("kvs", [])
         newest = number(kvs[0], "mod_revision") if kvs else 0
+        self._see_whether_it_has_come()
         if newest <= (self._follower.position or 0):
-            self._behind = 0
+            self._lacking = None
             self._post(Confirmed(asked))
-        elif self._behind and (self._follower.position or 0) < self._behind:
+        elif self._lacking is not None:
             # It was behind the last time, and what was missing then still is.
-            self._behind = 0
+            self._lacking = None
             self._follower.kick()
         else:
-            self._behind = newest
+            self._lacking = asked, newest
+
+    def _see_whether_it_has_come(self) -> None:
+        """Where many write, the copy is nearly always behind for a moment: then it was whole when etcd was asked."""
+        if self._lacking is not None and self._lacking[1] <= (self._follower.position or 0):
+            self._post(Confirmed(self._lacking[0]))
+            self._lacking = None

@@ -36,15 +36,20 @@ class Lease:
         self.ttl = ttl
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._due = 0.0
+        # When it was asked for, or asked to be kept, the last time that etcd did so.
+        self._kept = 0.0
 
     def ensure(self, client: Client, seconds: float) -> int:
         """Answer its number, asking etcd for one where there is none; raises as `granted` does."""
         with self._lock:
             if not self.number:
+                self._kept = time.monotonic()
                 self.number = granted(client, self.ttl, seconds)
-                self._due = time.monotonic() + self.ttl / _TIMES
             return self.number
+
+    def left(self) -> float:
+        """Answer the seconds until etcd ends it, if it is not kept alive meanwhile; -1 where there is none."""
+        return max(0.0, self._kept + self.ttl - time.monotonic()) if self.number else -1.0
 
     def gone(self, lease: int) -> None:
         """Take note that etcd does not know ``lease`` any more."""
@@ -54,8 +59,8 @@ class Lease:
 
     def keep_alive(self, client: Client) -> None:
         """Do what is due; to be called about once a second. Raises as `Client.call` does."""
-        lease = self.number
-        if not lease or time.monotonic() < self._due:
+        lease, now = self.number, time.monotonic()
+        if not lease or now < self._kept + self.ttl / _TIMES:
             return
         try:
             answer = client.call("/v3/lease/keepalive", {"ID": str(lease)}, min(self._timeout, self.ttl / _TIMES))
@@ -66,7 +71,7 @@ class Lease:
         if number(result if isinstance(result, dict) else {}, "TTL") <= 0:
             self.gone(lease)
             return
-        self._due = time.monotonic() + self.ttl / _TIMES
+        self._kept = now
 
     def revoke(self, client: Client, seconds: float) -> None:
         """End it, and with it all that the processes of this supervisord own; if that fails, etcd does in time."""
