@@ -11,8 +11,9 @@ import pytest
 from tests.database import assert_integrity, assert_serves, databases
 from tests.harness import STORAGE, Supervisord
 
-# Who starts the tests in the background has this ignored, and their processes would inherit that.
+# Who starts the tests in the background, or by nohup, has these ignored, and their processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 StartSupervisord = Callable[..., Supervisord]
 

@@ -365,10 +365,9 @@ def test_a_holder_knows_before_another_has_it_where_supervisord_stands_still(hos
 
 
 def test_a_holder_knows_before_another_has_it_where_it_is_cut_off(host: Supervisord, client: CacheClient) -> None:
-    with Relay(host) as relay, ThreadPoolExecutor(2) as pool:
-
-        def lose(timeout: float) -> None:
-            order, key = Order(), f"lock/{timeout}"
+    def lose(timeout: float) -> None:
+        order, key = Order(), f"lock/{timeout}"
+        with Relay(host) as relay:
             far = connect(relay.url, timeout=timeout)
             first, second = far.lock(key, ttl=3), client.lock(key, ttl=LONG)
             first.on_loss = order("first has lost")
@@ -388,7 +387,8 @@ def test_a_holder_knows_before_another_has_it_where_it_is_cut_off(host: Supervis
             assert key in client
             second.release()
 
-        # Who is told again and again that there is no answer, and who is not told anything.
+    # Who is told again and again that there is no answer, and who is not told anything.
+    with ThreadPoolExecutor(2) as pool:
         for losing in [pool.submit(lose, timeout) for timeout in (0.5, 60.0)]:
             losing.result(PATIENCE * 2)
 

@@ -74,6 +74,7 @@ def read(url: str, user: str | None = None, password: str | None = None) -> Addr
     if (
         not host
         or not _USABLE_HOST.fullmatch(host)
+        or ("[" in parts.netloc and ":" not in host)  # Python 3.10 takes any text between brackets
         or port == 0
         or (port is None and re.search(r":[^\]]*$", parts.netloc))
     ):
