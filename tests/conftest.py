@@ -13,7 +13,8 @@ from tests.harness import STORAGE, Supervisord
 
 # Who starts the tests in the background, or by nohup, has these ignored, and their processes would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for _ignored in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_ignored, signal.SIG_DFL)
 
 StartSupervisord = Callable[..., Supervisord]
 
