@@ -72,6 +72,7 @@ def beside_release_1(*, quick: bool) -> Section:
         figure("fetch / fetch of 1.1.0", 1.05, samples[0], samples[1]),
         figure("store / store of 1.1.0", 1.05, samples[2], samples[3]),
         figure("supervisor.getAPIVersion, what every call pays", None, samples[4], samples[5]),
+        figure("there: store of 1.1.0 / supervisor.getAPIVersion", None, samples[3], samples[5]),
     ]
     method = (
         f"Two supervisords, asked call by call in turns by one client, {turns} each; medians. "
