@@ -1332,11 +1332,12 @@ def test_the_lock_of_a_holder_that_was_killed_is_free_when_its_time_is_over(shar
 
 
 def test_a_lock_outlives_its_ttl_while_the_command_runs_and_is_told_when_it_is_lost(
-    shared: Supervisord, cache: Any
+    shared: Supervisord, cache: Any, tmp_path: Path
 ) -> None:
     lost = "k: ERROR (the lock has been lost"
+    script = f"echo ready; while [ ! -e {tmp_path}/end ]; do sleep 0.02; done; echo on"
     with (
-        Started(shared, "supervisor-cache lock --ttl 2 k sh -c 'echo ready; sleep 3.5; echo on'") as patient,
+        Started(shared, f"supervisor-cache lock --ttl 2 k sh -c '{script}'") as patient,
         Started(shared, "supervisor-cache lock --ttl 2 --kill-on-loss l sh -c 'echo ready; exec sleep 100'") as quick,
         Started(shared, "supervisor-cache lock --ttl 2 --kill-on-loss m sh -c 'echo ready; sleep 2.5'") as untroubled,
     ):
@@ -1349,6 +1350,7 @@ def test_a_lock_outlives_its_ttl_while_the_command_runs_and_is_told_when_it_is_l
         cache.delete("k")
         patient.until(lost)
         assert "on" not in patient.stdout
+        (tmp_path / "end").touch()
         assert patient.ended() == (0, "ready\non\n", f"{lost})\n")
     assert cache.getItems() == {"l": "somebody else's"}
 

@@ -258,7 +258,8 @@ def test_a_process_that_cannot_be_started_keeps_no_other_one_stopped(started: Ca
     (supervisord.folder / "a.sh").unlink()
     supervisord.unix().cache.store("release", 1)
     until(lambda: "trying again in 2 s" in said(supervisord, "again"), "it is tried again")
-    assert seen(supervisord, "b") == ["START"] * 3
+    until(lambda: seen(supervisord, "b") == ["START"] * 3, "b is there again meanwhile")
+    assert supervisord.process("a")["statename"] != "RUNNING"
     assert supervisord.process("b")["statename"] == "RUNNING"
     supervisord.script("a.sh", "#!/bin/sh\nsleep 1000\n")
     (supervisord.folder / "a.sh").chmod(0o755)
