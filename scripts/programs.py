@@ -26,6 +26,7 @@ WANTED = {
         "nginx": ["nginx-light"],
         "openssl": ["openssl"],
         "etcd": ["etcd-server"],
+        "etcdctl": ["etcd-client"],
         "ip": ["iproute2"],
     },
     "image": {

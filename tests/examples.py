@@ -58,9 +58,12 @@ NOT_RUN = {
     ("docs/reading.md", 'require "json"'): "likewise",
     ("docs/operating.md", "FROM python:3.13-slim"): "tests/e2e/test_container.py, without an image",
     ("docs/operating.md", "services:"): "likewise",
-    ("docs/shared.md", "etcd --auto-compaction-mode periodic --auto-compaction-retention 1h ..."): "etcd's own",
-    ("docs/shared.md", "etcdctl role add supervisor"): "etcd's own; tests/cluster.py makes such a role and user",
-    ("docs/shared.md", "$ etcdctl get --prefix /supervisor/prod/e/"): "etcd's own",
+    (
+        "docs/shared.md",
+        "etcd --auto-compaction-mode periodic --auto-compaction-retention 1h ...",
+    ): "tests/e2e/test_shared_page.py, with an etcd of its own",
+    ("docs/shared.md", "etcdctl role add supervisor"): "likewise",
+    ("docs/shared.md", "$ etcdctl get --prefix /supervisor/prod/e/"): "likewise",
     ("docs/uses/dashboard.md", "scrape_configs:"): "Prometheus's own; tests/e2e/test_http.py parses the metrics",
 }
 _PROGRAMS = ("curl", "openssl", "sqlite3")
