@@ -35,6 +35,8 @@ WRONG = [
     ("read_only", "inet_http_server, nginx", SERVERS),
     ("allowed_hosts", "https://ops.example.com", "must be host names, as ops.example.com or ops.example.com:8443"),
     ("log_changes", "maybe", "must be true or false"),
+    ("metrics_prefix", "a\tb", "must be what keys start with, as metrics/"),
+    ("publish", "web", "must be patterns of GROUP:NAME, as web:* or worker:worker_00"),
 ]
 NAMES = [
     ("supervisor2", ""),

@@ -233,6 +233,7 @@ def test_one_file_in_two_sections_at_a_reload_keeps_what_was(start: StartSupervi
         ("chown", "root:no-such-group"),
         ("chown", ":"),
         ("chown", "99999999999999999999"),
+        ("chown", f"{os.geteuid()}:{2**32 - 1}"),
     ],
 )
 @pytest.mark.tracebacks
