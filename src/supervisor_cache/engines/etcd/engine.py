@@ -64,7 +64,7 @@ _LATE = 2.0
 # Seconds after which a write is planned again that was overtaken by what the copy does not know: a lease that ended.
 _AGAIN = 0.02
 # Seconds that the end of a generation of supervisord waits for the threads: they end at once, but for one that looks
-# up the name of a member, whose descriptor must not outlive a reload.
+# up the name of a member, which takes seconds where no name server answers.
 _JOIN = 5.0
 _JOIN_KEEPER = 0.3
 # Characters of what etcd says.

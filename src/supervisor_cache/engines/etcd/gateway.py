@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import io
 import json
+import os
 import re
 import select
 import socket
@@ -48,6 +49,10 @@ _TOKEN = re.compile("[!-~]{1,16000}")
 # Seconds of silence after which a connection is tried, between two tries, and how many of them. What stands between
 # forgets idle connections, and a watch says nothing where nothing changes.
 _KEEPALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+# Seconds that a name server has to answer. Whoever looks up a name asks for it with and without a domain, and is asked
+# again soon; the C library would ask twice each time, for 5 s.
+_LOOKUP_SECONDS = 1
+_RES_NORELOAD = 0x02000000
 
 
 class GatewayError(Exception):
@@ -360,6 +365,9 @@ class Client:
     def _dial(self, address: tuple[str, int], seconds: float, _source: object = None) -> socket.socket:
         """Connect as `socket.create_connection` does, but so that `shutdown` ends it."""
         failure: OSError = OSError("no address")
+        if self._cluster.stopped.is_set():
+            raise OSError("ended")
+        _hurry_lookup()
         for family, kind, protocol, _, place in socket.getaddrinfo(*address, 0, socket.SOCK_STREAM):
             made = self._dialing = socket.socket(family, kind, protocol)
             try:
@@ -483,6 +491,30 @@ def said(error: object) -> str:
 def named(error: Exception) -> str:
     """Answer the kind of an error, and what it says."""
     return f"{type(error).__name__} ({said(error)})"
+
+
+def _hurry_lookup() -> None:
+    """Have this thread give up soon on a name server that says nothing.
+
+    No lookup can be ended from outside, and none may outlive a generation of supervisord: a reload closes the
+    descriptor under it, and it would close in turn whatever has got that number by then. Python has no word for this.
+    What glibc goes by in each thread begins with the seconds, the number of tries, and the options; it is read from the
+    file anew each time, and then kept from being read again. Another C library is left alone.
+    """
+    import ctypes  # noqa: PLC0415 - only here, and it takes its time
+
+    class State(ctypes.Structure):
+        _fields_ = (("retrans", ctypes.c_int), ("retry", ctypes.c_int), ("options", ctypes.c_ulong))
+
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        if (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+            library = ctypes.CDLL(None)
+            library["__res_init"]()
+            find = library["__res_state"]
+            find.restype = ctypes.POINTER(State)
+            state = find().contents
+            state.retrans, state.retry = _LOOKUP_SECONDS, 1
+            state.options |= _RES_NORELOAD
 
 
 def _keep_alive(made: socket.socket) -> None:
