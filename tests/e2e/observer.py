@@ -28,13 +28,15 @@ def say(line: str) -> None:
 
 
 def main() -> None:
-    """Ask until the standard input ends, then say what was seen."""
+    """Ask until the standard input ends, and once more, then say what was seen."""
     url, pid = sys.argv[1:]
     asked, worst = 0, 0.0
     proxy = ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, url))
     proxy.supervisor.getState()
     say("")
-    while not select.select([sys.stdin], [], [], 0.02)[0]:
+    ends = False
+    while not ends:
+        ends = bool(select.select([sys.stdin], [], [], 0.02)[0])
         before = waited(pid) + waited("self")
         began = time.monotonic()
         proxy.supervisor.getState()

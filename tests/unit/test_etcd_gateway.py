@@ -1,10 +1,13 @@
 """What a connection to etcd makes of answers that are none, of refusals, and of being ended."""
 
+import ctypes
 import http.client
 import json
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from supervisor_cache.engines.etcd.gateway import (
     LostError,
     StoppedError,
     UnreachedError,
+    _hurry_lookup,
     end_of,
     number,
 )
@@ -351,3 +355,37 @@ class TestALease:
         lease.revoke(client, SECONDS)
         lease.revoke(client, SECONDS)
         assert client.asked[1:] == [("/v3/lease/revoke", {"ID": "5"})]
+
+
+@pytest.mark.parametrize("library", [None, "musl 1.2", ValueError("unrecognized configuration name")])
+def test_another_c_library_than_that_which_is_known_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, library: Any
+) -> None:
+    def named(name: str) -> str | None:
+        assert name == "CS_GNU_LIBC_VERSION"
+        if isinstance(library, Exception):
+            raise library
+        answer: str | None = library
+        return answer
+
+    monkeypatch.setattr(os, "confstr", named)
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    _hurry_lookup()
+
+
+def test_what_a_lookup_goes_by_is_set_in_its_thread_alone_and_stays() -> None:
+    def asked() -> tuple[int, int]:
+        socket.getaddrinfo("localhost", 1, 0, socket.SOCK_STREAM)
+        find = ctypes.CDLL(None)["__res_state"]
+        find.restype = ctypes.POINTER(ctypes.c_int)
+        state = find()
+        return state[0], state[1]
+
+    if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+        pytest.skip("another C library is left alone")
+    before = asked()
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            pool.submit(_hurry_lookup).result()
+            assert pool.submit(asked).result() == (1, 1)
+    assert asked() == before != (1, 1)
