@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Any
 
 from supervisor.medusa.http_server import http_request
 
@@ -9,6 +10,7 @@ class Handler:
     def handle_request(self, request: http_request) -> None: ...
 
 class supervisor_auth_handler(Handler):
+    authorizer: Any
     def __init__(self, users: Mapping[str, str], handler: object) -> None: ...
 
 class supervisor_http_server:

@@ -1282,7 +1282,11 @@ def test_the_password_is_asked_for(supervisords: dict[bool, Supervisord]) -> Non
     before = supervisords[True].unix().cache.getKeys()
     paths = [*GETS, "v1/stream", "v1/openapi.json", "x", "static/none"]
     for path in [*(f"/cache/{path}" for path in paths), "/cache", "/other/v1/entries", "/reader/"]:
-        for lines in ([], ["Authorization: Basic b3BlcmF0b3I6d3Jvbmc="], ["Authorization: Bearer x"]):
+        # Without one, a wrong one, a user alone, another scheme.
+        for lines in (
+            [],
+            *([f"Authorization: {each}"] for each in ("Basic b3BlcmF0b3I6d3Jvbmc=", "Basic b3BlcmF0b3I=", "Bearer x")),
+        ):
             with server.connect() as connection:
                 connection.send(request("GET", path, lines))
                 reply = connection.reply()

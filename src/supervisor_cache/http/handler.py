@@ -364,4 +364,17 @@ def with_login(config: dict[str, Any], handler: Any) -> Any:
     """Have ``handler`` ask for the user and password of the server, as Supervisor's own do."""
     if not config["username"]:
         return handler
-    return supervisor_auth_handler({config["username"]: config["password"]}, handler)
+    login = supervisor_auth_handler({config["username"]: config["password"]}, handler)
+    login.authorizer = _Authorizer(login.authorizer)
+    return login
+
+
+class _Authorizer:
+    """Supervisor's own, which fails with a 500 where there is no colon between user and password."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def authorize(self, login: list[str]) -> bool:
+        """Whether user and password are right."""
+        return len(login) > 1 and bool(self._own.authorize(login))

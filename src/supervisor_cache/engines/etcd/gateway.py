@@ -5,6 +5,7 @@ See the etcd documentation, "gRPC gateway": bytes are base64, 64-bit integers ar
 
 import base64
 import contextlib
+import ctypes
 import http.client
 import io
 import json
@@ -493,25 +494,26 @@ def named(error: Exception) -> str:
     return f"{type(error).__name__} ({said(error)})"
 
 
+class _Lookups(ctypes.Structure):
+    """The beginning of glibc's ``struct __res_state``."""
+
+    _fields_ = (("retrans", ctypes.c_int), ("retry", ctypes.c_int), ("options", ctypes.c_ulong))
+
+
 def _hurry_lookup() -> None:
     """Have this thread give up soon on a name server that says nothing.
 
     No lookup can be ended from outside, and none may outlive a generation of supervisord: a reload closes the
     descriptor under it, and it would close in turn whatever has got that number by then. Python has no word for this.
-    What glibc goes by in each thread begins with the seconds, the number of tries, and the options; it is read from the
-    file anew each time, and then kept from being read again. Another C library is left alone.
+    What glibc goes by in each thread is read from the file anew each time, and then kept from being read again.
+    Another C library is left alone.
     """
-    import ctypes  # noqa: PLC0415 - only here, and it takes its time
-
-    class State(ctypes.Structure):
-        _fields_ = (("retrans", ctypes.c_int), ("retry", ctypes.c_int), ("options", ctypes.c_ulong))
-
     with contextlib.suppress(AttributeError, OSError, ValueError):
         if (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
             library = ctypes.CDLL(None)
             library["__res_init"]()
             find = library["__res_state"]
-            find.restype = ctypes.POINTER(State)
+            find.restype = ctypes.POINTER(_Lookups)
             state = find().contents
             state.retrans, state.retry = _LOOKUP_SECONDS, 1
             state.options |= _RES_NORELOAD
