@@ -25,7 +25,12 @@ REQUESTS = int(os.environ.get("HOSTILE_HTTP_REQUESTS", "2000"))
 SAMPLES = 40
 # What docs/http.md lists, what every HTTP server answers, and nothing else.
 DOCUMENTED = {100, 200, 201, 204, 304, 308, 400, 401, 403, 404, 405, 409, 410, 411, 412, 413, 415, 421, 429, 507}
-STATUS = re.compile(rb"HTTP/\S{0,9} (\d{3}) ")
+# What Supervisor's own handlers answer beyond that, where a request is not, or torn no longer, for one of our paths:
+# its pages fail without a Host, its check of a password without a colon, its parser at an unquoted line feed after a
+# "#", and a path that is not normal is sent elsewhere.
+SUPERVISORS = {301, 500}
+STATUS = re.compile(rb"HTTP/\S{0,9} (\d{3}) ((?:(?!\r\n\r\n).)*)", re.DOTALL)
+OURS = b"X-Content-Type-Options"
 # Supervisor's own check of a password answers 500 to it.
 SOUND_LINES = [line for line in LINES if not line.startswith("Authorization")]
 
@@ -212,11 +217,12 @@ class Hostile:
         ]
 
 
-def statuses(connection: Connection) -> list[int]:
-    """Answer the status of all that comes until the other end closes."""
+def statuses(connection: Connection, *, may_be_supervisors: bool = False) -> list[int]:
+    """Answer the status of all that comes until the other end closes, but what only Supervisor's own may answer."""
     while connection._more():
         pass
-    return [int(status) for status in STATUS.findall(connection._buffer)]
+    found = [(int(status), OURS in header) for status, header in STATUS.findall(connection._buffer)]
+    return [status for status, is_ours in found if is_ours or not may_be_supervisors or status not in SUPERVISORS]
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +284,8 @@ def test_hostile_requests_leave_everything_as_it_was(servers: list[Server]) -> N
                     connection.send(part)
                 if chance.random() < 0.9:
                     connection.finish()
-                    answered = statuses(connection)
+                    is_for_us = twist >= 0.35 and data.partition(b" ")[2].startswith(b"/cache")
+                    answered = statuses(connection, may_be_supervisors=not is_for_us)
                     assert set(answered) <= DOCUMENTED, answered
                     seen.update(answered)
             if number % 50 == 0:
