@@ -56,7 +56,7 @@ NOT_RUN = {
     ("docs/reading.md", 'const { DatabaseSync } = require("node:sqlite");'): "likewise",
     ("docs/reading.md", "<?php"): "likewise",
     ("docs/reading.md", 'require "json"'): "likewise",
-    ("docs/operating.md", "FROM python:3.13-slim"): "tests/e2e/test_container.py, without an image",
+    ("docs/operating.md", "FROM python:3.13-slim"): "tests/e2e/test_image.py, in namespaces",
     ("docs/operating.md", "services:"): "likewise",
     (
         "docs/shared.md",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import StartSupervisord
-from tests.harness import STORAGE, Supervisord, program, until
+from tests.harness import STORAGE, Supervisord, program, settle, until
 
 PRINTER = Path(__file__).with_name("printer.py")
 PREFIX = "process/pub:pub/"
@@ -71,6 +71,7 @@ def test_what_a_process_prints_between_the_marks_is_stored_below_its_name_and_ow
 
 def changes(printer: Printer) -> list[dict[str, Any]]:
     cache = printer.cache
+    settle(cache)
     found: list[dict[str, Any]] = cache.getChanges(cache.getStats()["history"]["since"])
     return found
 
