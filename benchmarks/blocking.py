@@ -10,17 +10,13 @@ from xmlrpc.client import loads
 
 from tests.harness import running
 
+from benchmarks import noop_plugin
 from benchmarks.figures import Figure, Goal, Section, Side
 from benchmarks.inside import Inside
 from benchmarks.watcher import Watcher, watching
 from benchmarks.wire import Wire, body, held, outcome, request
 from benchmarks.worst_cases import DELETES, HEAVY, READS, SINCE, STORES, Case, waiting
 
-_PLUGIN = """
-[rpcinterface:noop]
-supervisor.rpcinterface_factory = benchmarks.noop_plugin:make_noop_rpcinterface
-"""
-_ROOT = Path(__file__).resolve().parent.parent
 _GOAL = Goal(Side.AT_MOST, 50)
 _NEXT_ROUND_SECONDS = 0.05
 
@@ -93,7 +89,7 @@ def longest_waits(*, quick: bool) -> Section:
     """The longest time that another client waits, beyond what parsing alone takes, for each method at its worst."""
     repetitions, heavy_repetitions = (2, 0) if quick else (5, 2)
     with (
-        running(more=_PLUGIN, environment={"PYTHONPATH": str(_ROOT)}) as supervisord,
+        running(more=noop_plugin.SECTION, environment=noop_plugin.ENVIRONMENT) as supervisord,
         closing(Wire(supervisord.socket_path)) as wire,
         watching(supervisord.socket_path) as watcher,
     ):

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.harness import running
 
+from benchmarks import noop_plugin
 from benchmarks.figures import Figure, Goal, Section, Side
 from benchmarks.timing import Call, in_turns, milliseconds, ratio
 from benchmarks.wire import Wire, body, request
@@ -37,17 +38,28 @@ def _store(proxy: Any) -> Call:
 
 
 def beside_nothing(*, quick: bool) -> Section:
-    """``fetch`` and ``store`` beside a bare ``supervisor.getAPIVersion`` on the same connection."""
+    """``fetch`` and ``store`` beside a bare ``supervisor.getAPIVersion`` on the same connection.
+
+    What its two arguments cost any method, Supervisor reads them and the client writes them, is shown beside ``store``.
+    """
     turns = 400 if quick else 4000
-    with running() as supervisord, closing(Wire(supervisord.socket_path)) as wire:
+    plugin = running(more=noop_plugin.SECTION, environment=noop_plugin.ENVIRONMENT)
+    with plugin as supervisord, closing(Wire(supervisord.socket_path)) as wire:
         proxy = supervisord.unix()
         proxy.cache.store("release", "2026.11.3")
-        bare, fetch, store = in_turns([proxy.supervisor.getAPIVersion, _fetch(proxy), _store(proxy)], turns)
+
+        def accept() -> object:
+            return proxy.noop.accept("release", "2026.11.3")
+
+        calls = [proxy.supervisor.getAPIVersion, _fetch(proxy), _store(proxy), accept]
+        bare, fetch, store, alike = in_turns(calls, turns)
         built = [lambda: wire.call(_VERSION), lambda: wire.call(_FETCH), lambda: wire.call(STORE)]
         wire_bare, wire_fetch, wire_store = in_turns(built, turns)
     figures = [
         figure("fetch / supervisor.getAPIVersion", 1.05, fetch, bare),
         figure("store / supervisor.getAPIVersion", 1.08, store, bare),
+        figure("of it, what any method with two strings takes", None, alike, bare),
+        figure("store / a method with two strings that does nothing", None, store, alike),
         figure("fetch, requests built beforehand", None, wire_fetch, wire_bare),
         figure("store, requests built beforehand", None, wire_store, wire_bare),
     ]

@@ -3,11 +3,20 @@
 ``noop.accept`` takes any request, so that what it costs is what Supervisor's parser takes.
 """
 
+from pathlib import Path
 from typing import Any
 
 from supervisor.supervisord import Supervisor
 
 from benchmarks.states import STATES, fill
+
+_ROOT = Path(__file__).resolve().parent.parent
+# What a supervisord needs to have it: lines of its configuration file, and of its environment.
+SECTION = """
+[rpcinterface:noop]
+supervisor.rpcinterface_factory = benchmarks.noop_plugin:make_noop_rpcinterface
+"""
+ENVIRONMENT = {"PYTHONPATH": str(_ROOT)}
 
 
 class NoopRPCInterface:

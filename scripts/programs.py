@@ -25,6 +25,7 @@ WANTED = {
         "chromium": ["chromium"],
         "nginx": ["nginx-light"],
         "openssl": ["openssl"],
+        "prometheus": ["prometheus"],
         "etcd": ["etcd-server"],
         "etcdctl": ["etcd-client"],
         "ip": ["iproute2"],

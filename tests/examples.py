@@ -64,7 +64,7 @@ NOT_RUN = {
     ): "tests/e2e/test_shared_page.py, with an etcd of its own",
     ("docs/shared.md", "etcdctl role add supervisor"): "likewise",
     ("docs/shared.md", "$ etcdctl get --prefix /supervisor/prod/e/"): "likewise",
-    ("docs/uses/dashboard.md", "scrape_configs:"): "Prometheus's own; tests/e2e/test_http.py parses the metrics",
+    ("docs/uses/dashboard.md", "scrape_configs:"): "tests/e2e/test_prometheus.py",
 }
 _PROGRAMS = ("curl", "openssl", "sqlite3")
 _HIDDEN = re.compile(r"<!-- run ([a-z]+)\n(.*?)-->", re.DOTALL)

@@ -103,6 +103,16 @@ def test_a_commit_that_no_reply_can_hold_resets_the_history(history: History) ->
     assert len(told(history, 14, 15)) == 1
 
 
+def test_two_changes_fit_up_to_the_last_byte_of_a_reply(history: History) -> None:
+    # Each takes 510 of markup at most, and the note.
+    room = 1024 * 1024 - 2 * (510 + len("note"))
+    history.append(batch(11, "a" * 1000, "b" * (room - 1000), note="note"), ROOM, ROOM)
+    assert (history.since, history.changes) == (10, 2)
+    assert len(told(history, 10, 11)) == 2
+    history.append(batch(12, "a" * 1000, "b" * (room - 999), note="note"), ROOM, ROOM)
+    assert (history.since, history.changes) == (12, 0)
+
+
 def test_more_than_a_reply_holds_is_refused_and_says_what_helps(history: History) -> None:
     for revision in range(11, 11 + 2001):
         history.append(batch(revision, "k"), ROOM, ROOM)

@@ -89,12 +89,118 @@ def test_a_missing_key_is_a_key_error_that_names_it() -> None:
 
 def test_hits_misses_writes_and_refusals_are_counted() -> None:
     bench = full(3)
-    bench.cache.fetch("k00000")
-    bench.cache.fetch_many(["k00000", "k00001", "missing"])
-    with pytest.raises(KeyError):
-        bench.cache.entry("missing")
-    with pytest.raises(LimitExceededError):
-        bench.write(operations.store, "k", "x" * 2**24)
-    bench.write(operations.delete, "missing")
     counters = bench.cache.counters
-    assert (counters.hits, counters.misses, counters.writes, counters.refused) == (3, 2, 1, 1)
+    for times in (1, 2):
+        bench.cache.fetch("k00000")
+        bench.cache.fetch_many(["k00000", "k00001", "missing"])
+        with pytest.raises(KeyError):
+            bench.cache.entry("missing")
+        with pytest.raises(LimitExceededError):
+            bench.write(operations.store, "k", "x" * 2**24)
+        bench.write(operations.delete, "missing")
+        assert (counters.hits, counters.misses, counters.refused) == (3 * times, 2 * times, times)
+    assert counters.writes == 1
+    bench.write(operations.store, "k00000", 2)
+    assert counters.writes == 2
+
+
+def test_what_has_expired_is_counted() -> None:
+    bench = full(3)
+    for times in (2, 4):
+        bench.write(operations.store_many, {"a": 1, "b": 2}, {"ttl": 5})
+        bench.clock.pass_by(5)
+        assert len(bench.cache) == 3
+        assert bench.cache.counters.expired == times
+
+
+def test_what_has_expired_is_not_found_by_whoever_asks_first() -> None:
+    for ask in ("entry", "fetch"):
+        bench = Bench()
+        bench.write(operations.store, "k", 1, {"ttl": 5})
+        bench.clock.pass_by(5)
+        with pytest.raises(NoSuchKeyError):
+            getattr(bench.cache, ask)("k")
+    bench = Bench()
+    bench.write(operations.store, "k", 1, {"ttl": 5})
+    bench.clock.pass_by(5)
+    assert bench.write(operations.add, "k", 2) is not None
+    assert [commit.mutations[0][0] for commit in bench.commits] == ["store", "expire", "store"]
+    assert [commit.via for commit in bench.commits] == ["test", "", "test"]
+
+
+NOTE = "a & b"
+# Note as XML, owner, and what an element of getEntries takes beside; of two entries.
+BESIDE = 2 * (len("a &amp; b") + len("web:web") + 530)
+
+
+def two_of(room: int) -> Bench:
+    """Have two entries that take ``room`` bytes in a reply of keys and values."""
+    bench = Bench(MANY)
+    bench.pids["web:web"] = 7
+    options = {"note": NOTE, "owner": "web:web"}
+    bench.write(operations.store, "a", "x" * 500_000, options)
+    bench.write(operations.store, "b", "", options)
+    left = room - sum(entry.reply_size for _, entry in bench.cache.entries())
+    bench.write(operations.store, "b", "x" * left, options)
+    return bench
+
+
+def test_a_reply_may_have_a_megabyte_and_not_a_byte_more() -> None:
+    for read, room in (("items", 2**20), ("entries", 2**20 - BESIDE)):
+        assert len(getattr(two_of(room).cache, read)()) == 2
+        text = "the reply would have 1048577 bytes; at most 1048576 are allowed: page with prefix, after and limit"
+        with pytest.raises(LimitExceededError, match=f"^{text}$"):
+            getattr(two_of(room + 1).cache, read)()
+    assert len(two_of(2**20).cache.fetch_many(["a", "b"])) == 2
+    text = "the reply would have 1048577 bytes; at most 1048576 are allowed: ask for fewer keys at once"
+    with pytest.raises(LimitExceededError, match=f"^{text}$"):
+        two_of(2**20 + 1).cache.fetch_many(["a", "b"])
+
+
+def test_keys_may_have_a_megabyte_in_a_reply_and_not_a_byte_more() -> None:
+    # An element takes 33 bytes beside the key.
+    for more in (0, 1):
+        bench = Bench(MANY._replace(max_key_bytes=2**20))
+        first, second = "a" * 2**19, "b" * (2**19 - 66 + more)
+        bench.write(operations.store_many, {first: 1, second: 2})
+        if more:
+            text = "the reply would have 1048577 bytes; at most 1048576 are allowed: page with prefix, after and limit"
+            with pytest.raises(LimitExceededError, match=f"^{text}$"):
+                bench.cache.keys()
+        else:
+            assert bench.cache.keys() == [first, second]
+
+
+def test_one_key_alone_can_always_be_listed() -> None:
+    bench = Bench(MANY._replace(max_key_bytes=2**21))
+    bench.write(operations.store, "k" * 2**21, 1)
+    assert len(bench.cache.keys()) == 1
+
+
+def test_content_is_all_that_is_kept_and_is_loaded_within_the_limits() -> None:
+    bench = Bench(Limits(max_changes=3, max_total_bytes=1000))
+    for number in range(5):
+        bench.write(operations.store, "k", number)
+    content = bench.cache.content()
+    first = bench.commits[0].revision
+    assert (content.revision, content.since) == (first + 4, first + 1)
+    assert [commit[0] for commit in content.commits] == [first + 2, first + 3, first + 4]
+    assert content.entries["k"].value == 4
+
+    other = Bench(Limits(max_changes=2, max_total_bytes=1000))
+    other.cache.load(content)
+    assert [commit[0] for commit in other.cache.history.commits] == [first + 3, first + 4]
+    assert (other.cache.history.since, other.cache.fetch("k")) == (first + 2, 4)
+    # The history gives way to the entries: of each commit it counts 64 bytes, 16 and the key.
+    small = Bench(Limits(max_total_bytes=bench.cache.size + 2 * 81))
+    small.cache.load(content)
+    assert len(small.cache.history.commits) == 2
+
+
+def test_the_history_gives_way_to_the_entries_at_each_write() -> None:
+    bench = Bench(Limits(max_total_bytes=1000))
+    for _ in range(20):
+        bench.write(operations.store, "k", 1)
+    assert len(bench.cache.history.commits) == (1000 - bench.cache.size) // 81
+    bench.write(operations.store, "l", "x" * 700)
+    assert len(bench.cache.history.commits) == (1000 - bench.cache.size) // 81

@@ -115,7 +115,7 @@ def test_a_conflict_is_planned_anew_from_what_is_there_by_then_and_from_its_firs
     assert not answer.done
     assert len(late.engine.asked) == 2
     batch, _ = late.engine.asked[-1]
-    assert (batch.relied, batch.begun) == ({"n": 11}, begun)
+    assert (batch.relied, batch.begun, batch.via, batch.time) == ({"n": 11}, begun, "test", late.clock.now)
     late.tell(Told(12))
     assert answer.result() == 6
 
@@ -131,23 +131,25 @@ def test_what_would_not_be_written_any_more_after_a_conflict_ends_as_if_asked_th
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_refusal_is_counted_and_told(late: Late, at_once: bool) -> None:
     refusal = Refused(UnavailableError("not stored: etcd"))
-    if at_once:
-        late.engine.at_once = [refusal]
-        with pytest.raises(UnavailableError, match="not stored: etcd"):
-            late.cache.write(operations.store, "test", "k", "v")
-    else:
-        answer = late.write(operations.store, "k", "v")
-        late.tell(refusal)
-        with pytest.raises(UnavailableError, match="not stored: etcd"):
-            answer.result()
-    assert late.cache.counters.refused == 1
+    for refused in (1, 2):
+        if at_once:
+            late.engine.at_once = [refusal]
+            with pytest.raises(UnavailableError, match="not stored: etcd"):
+                late.cache.write(operations.store, "test", "k", "v")
+        else:
+            answer = late.write(operations.store, "k", "v")
+            late.tell(refusal)
+            with pytest.raises(UnavailableError, match="not stored: etcd"):
+                answer.result()
+        assert late.cache.counters.refused == refused
     assert late.commits == []
 
 
 def test_a_wrong_argument_is_refused_unasked(late: Late) -> None:
-    with pytest.raises(InvalidArgumentsError):
-        late.cache.write(operations.store, "test", "k", None)
-    assert late.cache.counters.refused == 1
+    for refused in (1, 2):
+        with pytest.raises(InvalidArgumentsError):
+            late.cache.write(operations.store, "test", "k", None)
+        assert late.cache.counters.refused == refused
     assert late.engine.asked == []
 
 
@@ -203,8 +205,11 @@ def test_the_changes_of_others_count_as_no_writes_of_ours(late: Late) -> None:
     assert late.cache.counters.writes == 0
     late.take(12, STORE, "k", entry(), own=True)
     assert late.cache.counters.writes == 1
-    late.take(13, EXPIRE, "k")
-    assert (late.cache.counters.writes, late.cache.counters.expired) == (1, 1)
+    for number in (1, 2):
+        late.take(12 + number, EXPIRE, "k")
+        assert (late.cache.counters.writes, late.cache.counters.expired) == (1, number)
+    late.take(15, STORE, "k", entry(), own=True)
+    assert (late.cache.counters.writes, late.cache.counters.expired) == (2, 2)
 
 
 def test_what_ends_by_its_time_is_left_to_the_storage_which_can_ask_what_is_due(late: Late) -> None:
@@ -269,13 +274,15 @@ class TestOfOneWriter:
         late.tell(Conflict())
         late.tell(11)
         assert answer.result() == 11
+        assert [commit.via for commit in late.commits] == ["test"]
 
     def test_a_refusal_at_once_is_raised(self) -> None:
         late = Late(shared=False)
-        late.engine.at_once = [Refused(UnavailableError("not stored: disk"))]
-        with pytest.raises(UnavailableError, match="not stored: disk"):
-            late.cache.write(operations.store, "test", "k", "v")
-        assert late.cache.counters.refused == 1
+        for refused in (1, 2):
+            late.engine.at_once = [Refused(UnavailableError("not stored: disk"))]
+            with pytest.raises(UnavailableError, match="not stored: disk"):
+                late.cache.write(operations.store, "test", "k", "v")
+            assert late.cache.counters.refused == refused
 
     def test_what_has_expired_is_asked_for_once_until_it_is_answered(self) -> None:
         late = Late(shared=False)
@@ -298,6 +305,7 @@ class TestOfOneWriter:
         assert [batch.mutations[0][0] for batch, _ in late.engine.asked] == [STORE, RELEASE]
         late.tell(12)
         assert late.cache.keys() == []
+        assert [commit.via for commit in late.commits] == ["test", OWNER.name]
 
     def test_an_end_that_cannot_be_planned_is_tried_again(self) -> None:
         late = Late(shared=False)
