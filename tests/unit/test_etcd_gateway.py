@@ -143,6 +143,24 @@ def test_who_is_ended_between_two_tries_does_not_go_on(connect: Connect) -> None
         assert len(stub.requests) == 1
 
 
+def test_who_is_ended_while_a_name_is_looked_up_connects_to_nobody(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = socket.getaddrinfo
+
+    def ended_meanwhile(*args: Any) -> Any:
+        found = look_up(*args)
+        cluster.stop()
+        return found
+
+    with Stub(answers({"told": 1})) as stub:
+        cluster, client = connect(stub)
+        monkeypatch.setattr(socket, "getaddrinfo", ended_meanwhile)
+        with pytest.raises(UnreachedError, match="ended"):
+            client.call("/v3/x", {}, SECONDS)
+        assert stub.requests == []
+
+
 def test_an_answer_that_is_being_read_ends_with_its_connection(connect: Connect) -> None:
     cluster: Cluster
 
