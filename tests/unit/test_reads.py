@@ -104,6 +104,20 @@ def test_hits_misses_writes_and_refusals_are_counted() -> None:
     assert counters.writes == 2
 
 
+def test_all_is_listed_where_nothing_is_said() -> None:
+    bench = Bench()
+    bench.write(operations.store_many, {"!": 1, "X": 2, "XXXX": 3, "a": 4})
+    names = ["!", "X", "XXXX", "a"]
+    cache = bench.cache
+    assert (cache.keys(), list(cache.items()), [key for key, _ in cache.entries()]) == (names, names, names)
+
+
+@pytest.mark.parametrize("keys", ["k", {}, 5, None])
+def test_only_an_array_is_keys(keys: object) -> None:
+    with pytest.raises(InvalidArgumentsError, match=r"^keys must be an array$"):
+        Bench().cache.fetch_many(keys)
+
+
 def test_what_has_expired_is_counted() -> None:
     bench = full(3)
     for times in (2, 4):
@@ -192,8 +206,12 @@ def test_content_is_all_that_is_kept_and_is_loaded_within_the_limits() -> None:
     assert [commit[0] for commit in other.cache.history.commits] == [first + 3, first + 4]
     assert (other.cache.history.since, other.cache.fetch("k")) == (first + 2, 4)
     # The history gives way to the entries: of each commit it counts 64 bytes, 16 and the key.
-    small = Bench(Limits(max_total_bytes=bench.cache.size + 2 * 81))
-    small.cache.load(content)
+    wide = Bench()
+    wide.write(operations.store, "k", "x" * 500)
+    for number in range(5):
+        wide.write(operations.store, "l", number)
+    small = Bench(Limits(max_total_bytes=wide.cache.size + 2 * 81))
+    small.cache.load(wide.cache.content())
     assert len(small.cache.history.commits) == 2
 
 

@@ -170,7 +170,7 @@ def test_a_defect_of_the_storage_is_reported_and_its_caller_does_not_wait_withou
     error = CacheError("defect")
     late.engine.asked[-1][1].reject(error)
     assert late.failures == [error]
-    with pytest.raises(CacheError, match="internal error; supervisord's log has it"):
+    with pytest.raises(CacheError, match=r"^internal error; supervisord's log has it$"):
         answer.result()
 
 
@@ -217,6 +217,7 @@ def test_what_ends_by_its_time_is_left_to_the_storage_which_can_ask_what_is_due(
         deadline = late.clock.up + 5 + number
         late.take(11 + number, STORE, f"k{number}", entry(expires=START + 5, deadline=deadline))
     assert late.cache.due(late.clock.up + 4.9) == []
+    assert late.cache.due(late.clock.up + 5) == ["k0"]
     assert late.cache.due(late.clock.up + 6) == ["k0", "k1"]
     late.clock.pass_by(10)
     late.cache.tidy()

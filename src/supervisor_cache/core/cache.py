@@ -180,15 +180,15 @@ class Cache:
         found = [(name, entry) for name in names if (entry := self._entries.by_key.get(name)) is not None]
         self.counters.hits += len(found)
         self.counters.misses += len(names) - len(found)
-        _check_reply(len(found), sum(entry.reply_size for _, entry in found), "ask for fewer keys at once")
+        _check_number(len(found), _FEWER)
+        _check_size(len(found), sum(entry.reply_size for _, entry in found), _FEWER)
         return {name: entry.value for name, entry in found}
 
     def keys(self, prefix: object = "", after: object = "", limit: object = 0) -> list[str]:
         """List keys in code-point order; raises as `entries` does, save that their number has no limit."""
         names = self._select(prefix, after, limit)
         size = sum(map(xml_text_size, names)) + len(names) * _KEY_MARKUP
-        if size > MAX_REPLY_BYTES and len(names) > 1:
-            raise _too_large(f"{size} bytes; at most {MAX_REPLY_BYTES} are allowed", _PAGE)
+        _check_size(len(names), size, _PAGE)
         return names
 
     def items(self, prefix: object = "", after: object = "", limit: object = 0) -> dict[str, Value]:
@@ -255,17 +255,17 @@ class Cache:
 
     def expires(self, entry: Entry) -> float:
         """Answer when ``entry`` ends, in seconds since the epoch; 0 for never."""
-        return 0.0 if entry.deadline == NEVER else entry.expires_by(self._clock)
+        return entry.expires_by(self._clock)
 
     def _page(self, prefix: object, after: object, limit: object, markup: int) -> list[tuple[str, Entry]]:
         names = self._select(prefix, after, limit)
-        if len(names) > MAX_REPLY_ENTRIES:
-            _check_reply(len(names), 0, _PAGE)
-        found = [(name, entry) for name in names if (entry := self._entries.by_key.get(name)) is not None]
+        _check_number(len(names), _PAGE)
+        by_key = self._entries.by_key
+        found = [(name, by_key[name]) for name in names]
         size = sum(entry.reply_size for _, entry in found) + markup * len(found)
         if markup:
             size += sum(xml_text_size(entry.note) + len(entry.owner.name) for _, entry in found)
-        _check_reply(len(found), size, _PAGE)
+        _check_size(len(found), size, _PAGE)
         return found
 
     def _select(self, prefix: object, after: object, limit: object) -> list[str]:
@@ -471,13 +471,18 @@ class Cache:
             self._telling = False
 
 
+# What helps against a reply that is too large.
 _PAGE = "page with prefix, after and limit"
+_FEWER = "ask for fewer keys at once"
 
 
-def _check_reply(entries: int, size: int, remedy: str) -> None:
-    # One entry alone always gets out, or it could be stored and not read.
+def _check_number(entries: int, remedy: str) -> None:
     if entries > MAX_REPLY_ENTRIES:
         raise _too_large(f"{entries} entries; at most {MAX_REPLY_ENTRIES} are allowed", remedy)
+
+
+def _check_size(entries: int, size: int, remedy: str) -> None:
+    # One entry alone always gets out, or it could be stored and not read.
     if size > MAX_REPLY_BYTES and entries > 1:
         raise _too_large(f"{size} bytes; at most {MAX_REPLY_BYTES} are allowed", remedy)
 
