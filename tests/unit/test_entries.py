@@ -52,6 +52,7 @@ def test_the_first_end_is_known_whatever_is_replaced_or_deleted(entries: Entries
 
 
 def test_ends_are_listed_in_their_order_and_as_many_as_asked_for(entries: Entries) -> None:
+    assert entries.due(1000, 500) == []
     ends = {f"k{number}": made(100 + (number * 37) % 50) for number in range(50)}
     put(entries, 1, **ends)
     expected = sorted(ends, key=lambda key: ends[key].deadline)
@@ -77,11 +78,20 @@ def test_an_entry_that_is_renewed_without_end_leaves_nothing_behind(entries: Ent
     put(entries, 1, other=made(10_000_000))
     for number in range(2, 5000):
         put(entries, number, beat=made(float(number)))
-    assert len(entries._deadlines._heap) < 200
+    assert len(entries._deadlines.heap) < 200
     assert entries.next_deadline == 4999
     assert entries.due(20_000_000, 9) == ["beat", "other"]
     put(entries, 6000, beat=None)
     assert entries.next_deadline == 10_000_000
+
+
+def test_an_entry_that_is_renewed_behind_one_that_ends_first_leaves_nothing_behind(entries: Entries) -> None:
+    put(entries, 1, first=made(5))
+    for number in range(2, 5000):
+        put(entries, number, beat=made(10_000.0 + number))
+    assert len(entries._deadlines.heap) < 200
+    assert entries.next_deadline == 5
+    assert entries.due(20_000, 9) == ["first", "beat"]
 
 
 def test_many_renewed_entries_all_keep_their_ends(entries: Entries) -> None:
@@ -89,7 +99,7 @@ def test_many_renewed_entries_all_keep_their_ends(entries: Entries) -> None:
         put(entries, revision, **{f"k{number}": made(1000 * revision + number) for number in range(100)})
     assert entries.due(10**9, 500) == [f"k{number}" for number in range(100)]
     assert entries.next_deadline == 19_000
-    assert len(entries._deadlines._heap) < 600
+    assert len(entries._deadlines.heap) < 600
 
 
 def test_owners_are_known_as_long_as_they_own_something(entries: Entries) -> None:
@@ -144,9 +154,17 @@ def test_an_end_is_told_by_the_wall_clock_of_now_if_that_was_set() -> None:
     assert entry.expires_by(clock) == START + 60
     clock.now += 0.2
     assert entry.expires_by(clock) == clock.now + 60
+    clock.now = START + 1
+    assert entry.expires_by(clock) == START + 61
+    clock.now = START - 1
+    assert entry.expires_by(clock) == START + 59
     clock.pass_by(10)
     assert entry.expires_by(clock) == clock.now + 50
     assert made().expires_by(clock) == 0.0
+
+
+def test_an_entry_that_is_not_stored_yet_has_no_revision() -> None:
+    assert made().revision == 0
 
 
 def test_the_largest_key_and_value_are_measured_without_note_and_owner() -> None:

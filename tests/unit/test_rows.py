@@ -174,13 +174,17 @@ def test_the_newest_revision_is_that_of_an_entry_a_change_or_a_new_beginning() -
     assert read([row(revision=9)], [change(5)], FakeClock())[0].revision == 9
     assert read([row(revision=5)], [change(9)], FakeClock())[0].revision == 9
     assert read([row(revision=5)], [change(9, RESET, "")], FakeClock())[0].revision == 9
+    first, _ = read([], [change(1)], FakeClock())
+    assert (first.revision, first.since) == (1, 0)
+    later, _ = read([row(revision=9)], [change(5, RESET, "")], FakeClock())
+    assert (later.revision, later.since) == (9, 5)
     empty, _ = read([], [], FakeClock())
     assert (empty.revision, empty.since, list(empty.commits)) == (0, 0, [])
 
 
 def test_a_value_is_checked_by_itself() -> None:
     assert rows.checked_value(row(value="[1]")) == [1]
-    with pytest.raises(ValueError, match="a column has a wrong type"):
+    with pytest.raises(ValueError, match=r"^a column has a wrong type$"):
         rows.checked_value(row(revision="5"))
-    with pytest.raises(ValueError, match="a time is not finite"):
+    with pytest.raises(ValueError, match=r"^a time is not finite$"):
         rows.checked_value(row(expires=float("inf")))

@@ -105,7 +105,7 @@ class Entries:
                 removed.append(key)
         if added or removed:
             self._reindex(added, removed)
-        if self.next_deadline != NEVER:
+        if self._deadlines.heap:
             self.next_deadline = self._deadlines.next()
 
     def _bind(self, key: str, entry: Entry) -> None:
@@ -113,7 +113,6 @@ class Entries:
             self._owned.setdefault(entry.owner.pid, set()).add(key)
         if entry.deadline != NEVER:
             self._deadlines.add(key, entry)
-            self.next_deadline = min(self.next_deadline, entry.deadline)
 
     def _disown(self, key: str, pid: int) -> None:
         keys = self._owned[pid]
@@ -142,19 +141,23 @@ class Entries:
 
 
 class _Deadlines:
-    """When entries end: a heap, from which what was replaced or deleted is taken when its turn comes."""
+    """When entries end.
+
+    Attributes:
+        heap: Their ends; also of what was replaced or deleted, which is taken away when its turn comes.
+    """
 
     def __init__(self, by_key: dict[str, Entry]) -> None:
         self._by_key = by_key
-        self._heap: list[tuple[float, int, str]] = []
+        self.heap: list[tuple[float, int, str]] = []
         self._room = _MANY
 
     def add(self, key: str, entry: Entry) -> None:
-        heappush(self._heap, (entry.deadline, entry.revision, key))
+        heappush(self.heap, (entry.deadline, entry.revision, key))
 
     def next(self) -> float:
         """Answer the first end."""
-        heap = self._heap
+        heap = self.heap
         if len(heap) > self._room:
             # Renewed again and again, entries would leave their old ends behind.
             heap[:] = filter(self._holds, heap)
@@ -166,7 +169,7 @@ class _Deadlines:
 
     def passed(self, elapsed: float, most: int) -> list[str]:
         """List the keys whose entries have ended, in the order of their ends. They stay until they are deleted."""
-        heap = self._heap
+        heap = self.heap
         found: list[str] = []
         # The next one in order is the top, or a child of one that has been listed.
         next_ones = [(heap[0], 0)] if heap else []
