@@ -285,5 +285,6 @@ def release(view: View, pid: int) -> Plan[int]:
 
 def _delete_all(view: View, names: list[str], note: str, kind: str = DELETE, prefix: str | None = None) -> Plan[int]:
     count = len(names)
-    relied = {name: view.entries.revision(name) for name in names}
+    by_key = view.entries.by_key
+    relied = {name: by_key[name].revision for name in names}
     return Plan(lambda _revision: count, [(kind, name, None) for name in names], note, relied, prefix)

@@ -129,13 +129,17 @@ def kept_terms(terms: Terms, options: Options, old: Entry) -> Terms:
 def measured(view: View, key: str, value: object, terms: Terms) -> Entry:
     """Make the entry of a value that can be stored, within ``max_value_bytes``."""
     limit = view.limits.max_value_bytes
-    if terms is NO_TERMS and type(value) is str and is_plain(value) and is_plain(key):
+    if type(value) is str and is_plain(value) and is_plain(key):
         # Nothing in either is escaped, in JSON or in XML: in one piece, for it runs at most writes.
         length = len(value)
         if length + QUOTES > limit:
             _check_growth(view, key, length + QUOTES)
         size = len(key) + length
-        return Entry(value, size + QUOTES, size + STRING_MARKUP + MEMBER_MARKUP, view.now)
+        in_reply = size + STRING_MARKUP + MEMBER_MARKUP
+        if terms is NO_TERMS:
+            return Entry(value, size + QUOTES, in_reply, view.now)
+        size += utf8_length(terms.note) + utf8_length(terms.owner.name)
+        return Entry(value, size + QUOTES, in_reply, view.now, *terms)
     if type(value) in {list, dict} and 2 * len(value) > limit:  # type: ignore[arg-type]  # has a length by now
         # An element takes two bytes at least: to look at all of them would take long.
         _check_growth(view, key, 2 * len(value), "at least ")  # type: ignore[arg-type]  # likewise
