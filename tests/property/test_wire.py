@@ -463,6 +463,7 @@ def test_the_size_of_members_in_a_reply_is_known_to_the_byte(struct: dict[str, A
 
 @many
 @given(values)
+@example('"&<>\\')
 def test_a_value_is_kept_as_it_is_with_its_sizes(value: Any) -> None:
     packed, *sizes = pack(value)
     assert repr(unpack(packed)) == repr(value)

@@ -33,7 +33,7 @@ NAN = float("nan")
     ("check", "kind", "taken"),
     [
         (checked_ttl, float, [0.001, 1, MAX_TTL, float(MAX_TTL)]),
-        (lambda ttl: checked_ttl(ttl, least=-1), float, [0, 0.0, 1]),
+        (lambda ttl: checked_ttl(ttl, may_be_zero=True), float, [0, 0.0, 1]),
         (checked_timeout, float, [0, 0.5, 1500, 1500.0]),
         (checked_limit, int, [0, 1, 10**9]),
     ],
@@ -49,12 +49,12 @@ def test_a_number_is_taken_to_its_bounds(check: Callable[[object], float], kind:
     [
         (
             checked_ttl,
-            [0, -1, 0.0, MAX_TTL + 1, NAN, True, "5", None],
+            [0, -0.5, -1, 0.0, MAX_TTL + 1, NAN, True, "5", None],
             "ttl must be a number of seconds above 0, and at most 316224000",
         ),
         (
-            lambda ttl: checked_ttl(ttl, least=-1),
-            [-1, -1.5, MAX_TTL + 1, NAN, False, "0"],
+            lambda ttl: checked_ttl(ttl, may_be_zero=True),
+            [-0.001, -0.5, -1, -1.5, MAX_TTL + 1, NAN, False, "0"],
             "ttl must be a number of seconds of at least 0, and at most 316224000",
         ),
         (

@@ -5,8 +5,15 @@ from typing import Any
 import pytest
 
 from supervisor_cache.core import operations
+from supervisor_cache.core.entry import Owner
 from supervisor_cache.core.limits import Limits
-from supervisor_cache.errors import CacheError, InvalidKeyError, LimitExceededError, WrongTypeError
+from supervisor_cache.errors import (
+    CacheError,
+    InvalidArgumentsError,
+    InvalidKeyError,
+    LimitExceededError,
+    WrongTypeError,
+)
 from tests.model import Bench
 
 
@@ -103,6 +110,33 @@ def test_increment_says_what_it_cannot_add_to() -> None:
 def test_a_wrong_option_is_named(options: object, text: str) -> None:
     with pytest.raises(CacheError, match=text):
         Bench().write(operations.store, "k", "v", options)
+
+
+@pytest.mark.parametrize("ttl", [-0.5, -1, -2])
+def test_no_entry_is_touched_into_the_past(ttl: float) -> None:
+    bench = Bench()
+    bench.write(operations.store, "k", "v", {"ttl": 60})
+    for touch in ((operations.touch, "k", ttl), (operations.touch_if, "k", ttl, str(bench.cache.revision))):
+        with pytest.raises(InvalidArgumentsError, match="ttl must be a number of seconds of at least 0"):
+            bench.write(*touch)
+    assert bench.cache.entry("k").expires == bench.clock.now + 60
+    assert len(bench.commits) == 1
+
+
+def test_of_many_items_the_wrong_one_is_named_and_cut() -> None:
+    with pytest.raises(InvalidArgumentsError, match=r"^items\['x{36}\.\.\.\]: nil cannot be stored$"):
+        Bench().write(operations.store_many, {"good": 1, "x" * 60: None})
+
+
+def test_what_ends_by_itself_or_with_its_process_has_no_note() -> None:
+    bench = Bench()
+    bench.pids["web:web"] = 7
+    bench.write(operations.store, "k", "v", {"ttl": 5, "note": "who"})
+    bench.write(operations.store, "l", "v", {"owner": "web:web", "note": "who"})
+    bench.clock.pass_by(5)
+    bench.cache.tidy()
+    bench.cache.release(Owner("web:web", 7))
+    assert [(commit.mutations[0][0], commit.note) for commit in bench.commits[2:]] == [("expire", ""), ("release", "")]
 
 
 def test_a_delete_knows_no_options_of_a_store() -> None:

@@ -165,6 +165,14 @@ def test_what_changes_nothing_is_asked_for_what_it_relied_on_and_answered_at_onc
     assert len(late.engine.asked) == 2
 
 
+def test_what_is_equal_already_is_relied_on_by_the_others_of_its_call(late: Late) -> None:
+    late.take(11, STORE, "same", entry("v"))
+    late.write(operations.store_many, {"same": "v", "new": "w"}, {"if_changed": True})
+    batch, _ = late.engine.asked[-1]
+    assert [key for _, key, _ in batch.mutations] == ["new"]
+    assert batch.relied == {"same": 11}
+
+
 def test_a_defect_of_the_storage_is_reported_and_its_caller_does_not_wait_without_end(late: Late) -> None:
     answer = late.write(operations.store, "k", "v")
     error = CacheError("defect")

@@ -380,14 +380,14 @@ class CacheClient(MutableMapping[str, Value]):
         Returns:
             The new revision; None where there is no entry.
         """
-        seconds = checked_ttl(ttl, least=-1)
+        seconds = checked_ttl(ttl, may_be_zero=True)
         return self._write("touch", (_key(key), seconds), _options(None, owner, pid, note), self._taken)
 
     def touch_if(
         self, key: str, ttl: float, revision: int, *, owner: str = "", pid: int = 0, note: str = ""
     ) -> int | None:
         """Do what `touch` does if the entry has this revision; None where there is none, or one with another."""
-        arguments = _key(key), checked_ttl(ttl, least=-1), _revision(revision)
+        arguments = _key(key), checked_ttl(ttl, may_be_zero=True), _revision(revision)
         return self._write("touchIf", arguments, _options(None, owner, pid, note), self._taken)
 
     def delete(self, key: str, *, note: str = "") -> bool:

@@ -170,7 +170,7 @@ def touch_if(view: View, key: object, ttl: object, revision: object, options: ob
 
 def _touch(view: View, key: object, ttl: object, expected: int | None, options: object) -> "Plan[int | None]":
     chosen = touch_options(options)
-    seconds = checked_ttl(ttl, least=-1)
+    seconds = checked_ttl(ttl, may_be_zero=True)
     name = key_of(view, key)
     terms = terms_of(view, chosen._replace(ttl=seconds or None))
     old = view.entries.by_key.get(name)

@@ -85,14 +85,15 @@ def _check_owner(given: dict[str, Any]) -> None:
             raise InvalidArgumentsError("option pid goes with owner")
 
 
-def checked_ttl(ttl: object, *, least: float = 0.0) -> float:
-    """Read a number of seconds above 0, and of at most `MAX_TTL`; ``least`` of -1 admits 0, too.
+def checked_ttl(ttl: object, *, may_be_zero: bool = False) -> float:
+    """Read a number of seconds above 0, or of at least that, and of at most `MAX_TTL`.
 
     Raises:
         InvalidArgumentsError: It is none.
     """
-    if type(ttl) not in {int, float} or not least < ttl <= MAX_TTL:  # type: ignore[operator]  # a number by now
-        bounds = "of at least 0" if least < 0 else "above 0"
+    is_one = type(ttl) in {int, float} and 0 <= ttl <= MAX_TTL  # type: ignore[operator]  # a number by now
+    if not is_one or not (ttl or may_be_zero):
+        bounds = "of at least 0" if may_be_zero else "above 0"
         raise InvalidArgumentsError(f"ttl must be a number of seconds {bounds}, and at most {MAX_TTL}")
     return float(ttl)  # type: ignore[arg-type]  # likewise
 

@@ -316,7 +316,7 @@ class Routes:
         key, ttl = given.pop("key"), given.pop("ttl")
         # What is wrong comes before what does not hold.
         checked_key(key, _ANY_LENGTH)
-        checked_ttl(ttl, least=-1)
+        checked_ttl(ttl, may_be_zero=True)
         touch_options(given)
         _refuse_none_match(asked)
         matching = asked.tags("if-match")
