@@ -125,6 +125,10 @@ def test_a_publication_may_swap_one_entry_for_another_in_a_full_cache() -> None:
     assert bench.cache.keys() == ["process/web:web/y", "process/web:web/z"]
     with pytest.raises(LimitExceededError, match="there would be 3 entries"):
         bench.write(publication.publish, owner, Publication({"w": 1}, []))
+    bench.cache.limits = Limits(max_total_bytes=bench.cache.size)
+    bench.write(publication.publish, owner, Publication({"w": 1}, ["z"]))
+    with pytest.raises(LimitExceededError, match=r"there would be 51 bytes; max_total_bytes is 50"):
+        bench.write(publication.publish, owner, Publication({"v": 12}, ["w"]))
 
 
 @pytest.mark.parametrize(
