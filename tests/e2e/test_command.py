@@ -1675,6 +1675,36 @@ FINE = "[rpcinterface:cache] is all right: storage memory\n"
             f"{BASE}{SECTION}publish = web:web\n{PLUGIN}[program:web]\ncommand = x\n", 0, FINE,
             ["note: [program:web] has no stdout_capture_maxbytes, which publishing in cache needs"],
         ),
+        (
+            f"{BASE}{SECTION.replace('rpcinterface:make_cache', 'rpc:make_cache')}{PLUGIN}", 1, "",
+            [
+                "ERROR ([rpcinterface:cache] supervisor.rpcinterface_factory = 'supervisor_cache.rpc:make_cache_",
+                "ERROR (no section has supervisor.rpcinterface_factory = ",
+            ],
+        ),
+        (
+            f"{BASE}{SECTION}{PLUGIN.replace('controllerplugin:make', 'plugin:make')}", 1, "",
+            [
+                "ERROR ([ctlplugin:cache] supervisor.ctl_factory = 'supervisor_cache.plugin:make_cache_control",
+                "note: no [ctlplugin:...] section",
+            ],
+        ),
+        (
+            f"{BASE}{SECTION.replace('[rpcinterface:', '[interface:')}{PLUGIN}", 1, "",
+            ["ERROR ([interface:cache]: must be [rpcinterface:NAME])"],
+        ),
+        (
+            f"{BASE}{SECTION}storage = %(nothing)s\n{PLUGIN}", 1, "",
+            ["ERROR ([rpcinterface:cache] storage: nobody knows what %(nothing)s stands for)"],
+        ),
+        (
+            f"{BASE}{SECTION}{PLUGIN}[eventlistener:x]\ncommand = x\nevents = TICK_5,CACHE_STORED\n", 1, "",
+            ["ERROR ([eventlistener:x] events: there is no 'CACHE_STORED'; there are CACHE, CACHE_STORE, "],
+        ),
+        (
+            f"{BASE}{SECTION}storage = sqlite:open/c.db\n{PLUGIN}", 1, "",
+            ["ERROR ([rpcinterface:cache] storage = 'sqlite:{folder}/open/c.db': the folder can be written to by "],
+        ),
         (f"{BASE}{SECTION}{PLUGIN}[include]\nfiles = none/*.conf\n", 0, FINE, [
             "note: [include] none/*.conf: matches no file",
         ]),
@@ -1687,6 +1717,8 @@ FINE = "[rpcinterface:cache] is all right: storage memory\n"
 def test_config_check_tells_what_is_wrong(
     tmp_path: Path, content: str, status: int, output: str, complaints: list[str]
 ) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "good.conf").write_text(SECTION.replace("cache]", "good]"))
     (tmp_path / "conf.d" / "bad.conf").write_text(f"{SECTION.replace('cache]', 'bad]')}max_entries = -1\n")
@@ -1699,6 +1731,14 @@ def test_config_check_tells_what_is_wrong(
     assert len(lines) == len(complaints)
     for line, complaint in zip(lines, complaints, strict=True):
         assert line.startswith(f"{path}: {complaint.replace('{folder}', str(tmp_path))}")
+
+
+def test_config_check_tells_that_supervisord_would_not_start_without_its_section(tmp_path: Path) -> None:
+    path = tmp_path / "supervisord.conf"
+    path.write_text(f"{BASE}{SECTION}{PLUGIN}")
+    status, output, complaints = typed(None, f"supervisor-cache config --check {path}")
+    assert (status, output) == (1, "")
+    assert "ERROR (there is no [supervisord] section: supervisord does not start without)" in complaints
 
 
 def test_config_check_of_no_configuration_file_has_status_2(tmp_path: Path) -> None:

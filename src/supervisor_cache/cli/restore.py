@@ -67,12 +67,14 @@ def run(options: Globals, words: Words) -> int:
         signal.signal(number, _end)
     if not partial:
         _check_room(cache, items)
+    unread = len(wrong)
     with progress("import", len(items)) as advance:
         if partial:
             stored = _store_each(cache, items, wrong, advance)
         else:
-            _store_all(cache, items, advance, options.namespace)
-            stored = len(items)
+            stored = _store_all(cache, items, advance, options.namespace)
+    # Those too that ended while others were stored.
+    expired += len(items) - stored - (len(wrong) - unread)
     for line in wrong:
         say_on_stderr(f"import: ERROR ({line})")
     say_on_stderr(f"import: {stored} stored, {expired} had expired" + (f", {len(wrong)} refused" if wrong else ""))
@@ -202,7 +204,7 @@ def _store_each(cache: CacheClient, items: list[Item], wrong: list[str], advance
 
 def _store_what_can_be(cache: CacheClient, piece: list[Item], wrong: list[str]) -> int:
     try:
-        _store(cache, piece)
+        revision = _store(cache, piece)
     except (InvalidArgumentsError, InvalidKeyError, LimitExceededError) as error:
         # Certainly nothing of it is stored: one of them is not admitted.
         if len(piece) == 1:
@@ -210,10 +212,11 @@ def _store_what_can_be(cache: CacheClient, piece: list[Item], wrong: list[str]) 
             return 0
         middle = len(piece) // 2
         return _store_what_can_be(cache, piece[:middle], wrong) + _store_what_can_be(cache, piece[middle:], wrong)
-    return len(piece)
+    return 0 if revision is None else len(piece)
 
 
-def _store_all(cache: CacheClient, items: list[Item], advance: Callable[[int], None], namespace: str) -> None:
+def _store_all(cache: CacheClient, items: list[Item], advance: Callable[[int], None], namespace: str) -> int:
+    """Store all of ``items``, or none; answer how many, without those that have ended in the meantime."""
     wanted = {item.key for item in items}
     before = {entry.key: entry for entry in cache.get_entries() if entry.key in wanted}
     written: dict[str, int | None] = {}
@@ -234,6 +237,7 @@ def _store_all(cache: CacheClient, items: list[Item], advance: Callable[[int], N
             what = f"{left} of {len(items)} stay stored" if left else "nothing stored"
             raise FailureError(failure.status, f"{what}: {failure.reason}", failure.subject or "import") from None
         raise
+    return len(written)
 
 
 def _take_back(
