@@ -369,6 +369,18 @@ def test_setdefault_pop_and_popitem_are_safe_against_others(cache: CacheClient) 
         cache.popitem()
 
 
+def test_a_mapping_answers_as_one(cache: CacheClient) -> None:
+    cache.update({"a": 1, "b": [2]})
+    assert 1 in cache.values()
+    assert [2] in cache.values()
+    assert 3 not in cache.values()
+    assert ("a", 1) in cache.items()
+    assert repr(cache).startswith(f"<{type(cache).__name__} '")
+    with pytest.raises(TypeError, match="pop expected at most 2 arguments, got 3"):
+        cache.pop("a", 1, 2)
+    assert cache["a"] == 1
+
+
 def test_statistics(cache: CacheClient) -> None:
     cache["k"] = 1
     stats = cache.get_stats()

@@ -11,6 +11,7 @@ import pytest
 from supervisor import events
 from supervisor.states import ProcessStates
 
+from supervisor_cache import publish
 from supervisor_cache.core import operations, publication
 from supervisor_cache.core.cache import Cache
 from supervisor_cache.core.entry import Batch, Owner
@@ -151,6 +152,20 @@ def test_a_publication_may_swap_one_entry_for_another_in_a_full_cache() -> None:
 def test_what_supervisord_would_drop_is_refused_before_it_is_printed(store: Any, delete: Any, error: type) -> None:
     with pytest.raises(error):
         publication.message("cache", store, delete)
+
+
+def test_a_publication_is_printed_whole_where_supervisord_reads_it_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SUPERVISOR_ENABLED", raising=False)
+    assert publish({"status": "ready"}) is False
+    monkeypatch.setenv("SUPERVISOR_ENABLED", "1")
+    assert publish({}) is False
+    with pytest.raises(LimitExceededError, match=r"the publication has [0-9]+ bytes; at most [0-9]+ are allowed"):
+        publish({"status": "x" * 5000})
+    assert capfd.readouterr().out == ""
+    assert publish({"status": "ready"}) is True
+    assert '{"status":"ready"}' in capfd.readouterr().out.replace(" ", "")
 
 
 def test_what_ends_together_by_the_thousand_leaves_a_history_that_can_be_told() -> None:

@@ -205,6 +205,17 @@ class LateEngine:
         return self.answers[-1]
 
 
+def test_a_request_that_hits_a_defect_is_answered_and_told_in_the_log(log: Log, lines: Lines) -> None:
+    replies: list[Reply] = []
+    routes: Any = SimpleNamespace(handle=fail)
+    client: Any = SimpleNamespace(respond=replies.append)
+    handler.CacheHandler("cache", routes, log)._run(Asked("GET", "v1/entries", "", {}), client)
+    assert [reply.status for reply in replies] == [500]
+    assert "internal error; supervisord's log has it" in replies[0].body.decode()
+    assert "internal error in the JSON interface, contained" in lines.said[0]
+    assert "ZeroDivisionError: defect" in lines.said[0]
+
+
 class TestAnAnswerOverHttp:
     """It may come later than the request, and then be an error."""
 

@@ -143,7 +143,8 @@ def _are_own_hosts(hosts: Sequence[str], allowed: Collection[str]) -> bool:
     if found is None:
         return False
     name = found[1]
-    if name in {_without_port(entry) for entry in allowed}:
+    # Addresses need not be among them.
+    if name in {entry.partition(":")[0].removesuffix(".") for entry in allowed}:
         return True
     try:
         ipaddress.ip_address(name.strip("[]"))
@@ -160,12 +161,6 @@ def _is_own_origin(origin: str, hosts: Sequence[str], allowed: Collection[str]) 
     place = found[2].lower().removesuffix(default)
     own = [*allowed, *hosts] if len(hosts) == 1 else allowed
     return place in {host.lower().removesuffix(default) for host in own}
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].removesuffix(".")
 
 
 class RequestGuard:
