@@ -13,6 +13,7 @@ import pytest
 
 from supervisor_cache.cli.actions import ActionError, Burst
 from supervisor_cache.cli.on_change import Told, Worker, listen
+from supervisor_cache.errors import UnreachableError
 from supervisor_cache.testing import MemoryCache, memory_cache
 from tests.conftest import StartSupervisord
 from tests.harness import OWN_BINARIES, Supervisord, program, until
@@ -366,6 +367,41 @@ def test_a_hole_that_nobody_can_fill_acts() -> None:
     tell(worker, cache, 5, "other")
     until(lambda: action.bursts, "it acts")
     assert action.bursts[0].kind == "reset"
+
+
+def nobody_answers(*_: object) -> Any:
+    raise UnreachableError("unix:///run/supervisor.sock", "no answer")
+
+
+def test_a_hole_acts_where_supervisord_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = memory_cache()
+    worker, action = working(cache, "config/")
+    tell(worker, cache, 1, "other")
+    for method in ("get_changes", "get_revision"):
+        monkeypatch.setattr(cache, method, nobody_answers)
+    worker.tell(Told(3, "store", "other", 5, "1"))
+    until(lambda: action.bursts, "it acts")
+    assert (action.bursts[0].kind, action.bursts[0].revision) == ("reset", "0")
+    assert "events have been missed: " in capsys.readouterr().err
+
+
+def test_a_hole_acts_where_nobody_could_say_at_what_revision_it_began(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = memory_cache()
+    cache.store("other", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "get_revision", nobody_answers)
+        worker, action = working(cache, "config/")
+    assert "changes are known by events alone" in capsys.readouterr().err
+    # The first that it hears of is after some that it has not heard of, and it has not looked since.
+    worker._seq = 1
+    worker.tell(Told(3, "store", "other", cache.get_revision(), "1"))
+    until(lambda: action.bursts, "it acts")
+    assert action.bursts[0].kind == "reset"
+    assert "events have been missed: acting as if something had changed" in capsys.readouterr().err
 
 
 def test_a_failed_action_is_done_once_with_what_came_after() -> None:

@@ -190,7 +190,7 @@ class Worker:
         now = time.monotonic()
         self._noted.add((told.revision, told.key))
         self._keys[told.key] = None
-        self._newest = max(self._newest, told, key=lambda one: (one.revision, one.seq))
+        self._newest = max(told, self._newest, key=lambda one: (one.revision, one.seq))
         self._first = min(self._first, now)
         self._last = now
         self._news.notify_all()
