@@ -81,7 +81,7 @@ def pack(value: object) -> tuple[Packed, int, int]:
         return value, length + escapes + QUOTES, length + xml_growth(value) + STRING_MARKUP
     in_reply = reply_size(value)
     text = _encode(value)
-    if isinstance(value, list | dict):
+    if type(value) is list or type(value) is dict:
         packed = text.encode()
         return packed, len(packed), in_reply
     return cast("Packed", value), utf8_length(text), in_reply

@@ -213,8 +213,9 @@ def put(
 def admit_all(view: View, puts: Sequence[Mutation]) -> None:
     """Refuse growth past a limit by all ``puts`` together."""
     more_entries = more_bytes = 0
+    by_key = view.entries.by_key
     for _, key, entry in puts:
-        old = view.entries.by_key.get(key)
+        old = by_key.get(key)
         more_entries += (entry is not None) - (old is not None)
         more_bytes += (0 if entry is None else entry.size) - (0 if old is None else old.size)
     admit(view, more_entries, more_bytes)
