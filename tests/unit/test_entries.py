@@ -146,6 +146,26 @@ def test_order_is_kept_however_many_come_and_go_together(entries: Entries, numbe
     assert entries.keys() == ["k0305", "middle", "z"]
 
 
+def test_what_goes_and_comes_again_by_the_hundred_is_listed_once_and_in_order(entries: Entries) -> None:
+    names = [f"k{number:03}" for number in range(300)]
+    put(entries, 1, **{name: made() for name in reversed(names)})
+    put(entries, 2, **dict.fromkeys(names[:200]))
+    put(entries, 3, **{name: made() for name in names[50:250]})
+    put(entries, 4, k100=None, zz=made())
+    put(entries, 5, **dict.fromkeys(names[:60]))
+    expected = [*(name for name in names[60:] if name != "k100"), "zz"]
+    assert entries.keys() == expected
+    put(entries, 6, k100=made())
+    assert entries.keys() == [*names[60:], "zz"]
+    assert entries.keys("k10", "k100", 3) == ["k101", "k102", "k103"]
+
+
+def test_of_what_a_process_owns_only_some_are_listed_where_that_is_asked_for(entries: Entries) -> None:
+    put(entries, 1, **{f"k{number}": made(owner=FIRST) for number in range(9)})
+    assert len(entries.owned_by(7, 4)) == 4
+    assert len(entries.owned_by(7, 20)) == 9
+
+
 def test_an_end_is_told_by_the_wall_clock_of_now_if_that_was_set() -> None:
     clock = FakeClock()
     entry = Entry("v", 5, 100, START, "", NOBODY, clock.now + 60, clock.up + 60)

@@ -368,7 +368,7 @@ class Cache:
                 shared.end(RELEASE, owner.name, keys)
                 self.hide(keys)
             return
-        while self._entries.owned_by(owner.pid):
+        while self._entries.owned_by(owner.pid, 1):
             released = self.write(operations.release, owner.name, owner.pid)
             if isinstance(released, Answer):
                 return

@@ -3,10 +3,11 @@
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from supervisor_cache.core.entry import CLEAR, NEVER, Batch, Entry, Owner
 
-# From here on sorting all keys again is faster than inserting each at its place.
+# Beyond so many, sorting all keys again is faster than inserting each at its place.
 _MANY = 64
 
 
@@ -21,9 +22,11 @@ class Entries:
 
     def __init__(self) -> None:
         self.by_key: dict[str, Entry] = {}
+        # In order only where `_is_sorted` says so; else also of what is gone, and what has come stands at the end.
         self._sorted: list[str] = []
+        self._is_sorted = True
         self._deadlines = _Deadlines(self.by_key)
-        self._owned: dict[int, set[str]] = {}
+        self._owned: dict[int, dict[str, None]] = {}
         self.size = 0
         self.next_deadline = NEVER
 
@@ -43,6 +46,8 @@ class Entries:
             after: Only those beyond this one.
             limit: Only so many; 0 for all.
         """
+        if not self._is_sorted:
+            self._sort()
         start, end = 0, len(self._sorted)
         if prefix:
             start = bisect_left(self._sorted, prefix)
@@ -58,9 +63,9 @@ class Entries:
         """List the keys whose entries have ended at ``elapsed``, in the order of their ends; the first ``most``."""
         return self._deadlines.passed(elapsed, most)
 
-    def owned_by(self, pid: int) -> list[str]:
-        """List the keys of the entries that end with the process ``pid``, in code-point order."""
-        return sorted(self._owned.get(pid, ()))
+    def owned_by(self, pid: int, most: int | None = None) -> list[str]:
+        """List the keys of the entries that end with the process ``pid``, in code-point order; any ``most`` of them."""
+        return sorted(islice(self._owned.get(pid, ()), most))
 
     def owners(self) -> set[Owner]:
         """Answer every owner of an entry."""
@@ -72,6 +77,7 @@ class Entries:
         self.by_key.update(entries)
         self._deadlines = _Deadlines(self.by_key)
         self._sorted = sorted(entries)
+        self._is_sorted = True
         self.size = sum(entry.size for entry in entries.values())
         for key, entry in entries.items():
             if entry.owner.pid or entry.deadline != NEVER:
@@ -110,13 +116,13 @@ class Entries:
 
     def _bind(self, key: str, entry: Entry) -> None:
         if entry.owner.pid:
-            self._owned.setdefault(entry.owner.pid, set()).add(key)
+            self._owned.setdefault(entry.owner.pid, {})[key] = None
         if entry.deadline != NEVER:
             self._deadlines.add(key, entry)
 
     def _disown(self, key: str, pid: int) -> None:
         keys = self._owned[pid]
-        keys.discard(key)
+        keys.pop(key, None)
         if not keys:
             del self._owned[pid]
 
@@ -124,20 +130,25 @@ class Entries:
         self.by_key.clear()
         self._owned.clear()
         self._sorted = []
+        self._is_sorted = True
         self.size = 0
 
     def _reindex(self, added: list[str], removed: list[str]) -> None:
-        if len(removed) > _MANY:
-            self._sorted = [key for key in self._sorted if key in self.by_key]
-        else:
-            for key in removed:
-                del self._sorted[bisect_left(self._sorted, key)]
-        if len(added) > _MANY:
+        if not self._is_sorted or len(added) + len(removed) > _MANY:
+            # Of many commits that follow each other, only who reads has it sorted.
+            self._is_sorted = False
             self._sorted.extend(added)
-            self._sorted.sort()
-        else:
-            for key in added:
-                insort(self._sorted, key)
+            return
+        for key in removed:
+            del self._sorted[bisect_left(self._sorted, key)]
+        for key in added:
+            insort(self._sorted, key)
+
+    def _sort(self) -> None:
+        # What has gone and come again stands there twice; nearly all of it is in order.
+        self._sorted = [key for key in dict.fromkeys(self._sorted) if key in self.by_key]
+        self._sorted.sort()
+        self._is_sorted = True
 
 
 class _Deadlines:

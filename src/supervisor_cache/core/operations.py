@@ -280,7 +280,7 @@ def expire(view: View) -> Plan[int]:
 
 def release(view: View, pid: int) -> Plan[int]:
     """Take away the entries that end with the process ``pid``, `_AT_ONCE` at most. Answers how many there were."""
-    return _delete_all(view, view.entries.owned_by(pid)[:_AT_ONCE], "", RELEASE)
+    return _delete_all(view, view.entries.owned_by(pid, _AT_ONCE), "", RELEASE)
 
 
 def _delete_all(view: View, names: list[str], note: str, kind: str = DELETE, prefix: str | None = None) -> Plan[int]:
