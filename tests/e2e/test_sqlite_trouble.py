@@ -16,6 +16,7 @@ from xmlrpc.client import Fault
 
 import pytest
 
+from supervisor_cache import open_local
 from tests.conftest import StartSupervisord, missing
 from tests.database import assert_integrity, assert_serves, rows
 from tests.harness import Supervisord, program, until
@@ -421,3 +422,91 @@ def test_descriptors_that_run_out_leave_what_is_open(prepared: Supervisord) -> N
     assert_serves(database(prepared), cache)
     assert_supervises(prepared)
     assert_integrity(database(prepared))
+
+
+FILES = ("cache.db", "cache.db-wal", "cache.db-shm", "cache.db-generation")
+
+
+def unpack(folder: Path, backup: Path, names: tuple[str, ...]) -> None:
+    """Put files of a backup in the place of those there, as tar does: other files, and the time that the folder had."""
+    before = folder.stat()
+    for name in names:
+        (folder / name).unlink()
+        shutil.copy2(backup / name, folder / name)
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    "names", [FILES, FILES[:3], FILES[:1], FILES[3:]], ids=["all", "database", "one", "generation"]
+)
+def test_a_backup_that_is_unpacked_over_the_files_in_use_loses_nothing(
+    prepared: Supervisord, tmp_path: Path, names: tuple[str, ...], end: signal.Signals
+) -> None:
+    cache = prepared.start().unix().cache
+    cache.store("before", 1)
+    for name in FILES:
+        shutil.copy2(data(prepared) / name, tmp_path / name)
+    acknowledged = {"before"}
+    for number in range(50):
+        cache.store(f"k{number}", number)
+        acknowledged.add(f"k{number}")
+    # What it knows of its files is settled by now.
+    time.sleep(0.5)
+    unpack(data(prepared), tmp_path, names)
+
+    def stores() -> bool:
+        with contextlib.suppress(Fault):
+            return bool(cache.store("after", 1))
+        return False
+
+    until(stores, "it stores again", 5)
+    acknowledged.add("after")
+    assert set(cache.getKeys()) == acknowledged
+    assert storage(prepared)["state"] == "ok"
+    assert_serves(database(prepared), cache)
+    if end == signal.SIGKILL:
+        prepared.kill()
+    else:
+        prepared.stop()
+    assert set(prepared.start().unix().cache.getKeys()) == acknowledged
+    assert "entries of the former are dropped" not in prepared.log
+
+
+def test_of_two_that_want_one_database_never_both_acknowledge(
+    prepared: Supervisord, make_supervisord: StartSupervisord
+) -> None:
+    prepared.start()
+    other = make_supervisord(section(str(database(prepared)))).start()
+    assert storage(other)["state"] == "unavailable"
+    caches = [prepared.unix().cache, other.unix().cache]
+    caches[0].store("before", 1)
+    acknowledged = {"before"}
+    (data(prepared) / "cache.db-generation").unlink()
+    end = time.monotonic() + 4
+    number = 0
+    while time.monotonic() < end:
+        for cache in caches:
+            number += 1
+            with contextlib.suppress(Fault):
+                cache.store(f"k{number}", 1)
+                acknowledged.add(f"k{number}")
+        time.sleep(0.02)
+    states = [storage(one)["state"] for one in (prepared, other)]
+    assert states.count("ok") == 1
+    assert set(caches[states.index("ok")].getKeys()) == acknowledged
+
+
+def test_a_reader_finds_the_way_also_where_the_generation_file_was_lost_just_before_a_reload(
+    prepared: Supervisord,
+) -> None:
+    cache = prepared.start().unix().cache
+    cache.storeMany({"n": 1, "gone": 1})
+    with open_local(str(database(prepared))) as reader:
+        assert (reader["n"], reader["gone"]) == (1, 1)
+        (data(prepared) / "cache.db-generation").unlink()
+        prepared.hang_up()
+        cache = prepared.unix().cache
+        cache.store("n", 2)
+        cache.delete("gone")
+        until(lambda: (reader.get("n"), reader.get("gone")) == (2, None), "it is seen", 5)

@@ -26,7 +26,8 @@ class Place:
     """The path of a database, taken by one supervisord at a time.
 
     The generation file beside the database is 8 bytes that readers map into their memory, then the process id of the
-    supervisord that holds it. It is written with ``pwrite`` alone, never replaced, never made shorter.
+    supervisord that holds it and a mark of its own. It is written with ``pwrite`` alone, never replaced, never made
+    shorter.
 
     Attributes:
         changed_hands: Whether another supervisord has written to the database since this one had let go of it.
@@ -41,6 +42,8 @@ class Place:
         self._owner = (-1, -1)
         self._generation = 0
         self._descriptor = -1
+        # A process id may be that of several, in containers that share a folder.
+        self._mark = os.urandom(8)
         self.changed_hands = False
         self._made: tuple[int, int] = (0, 0)
         self._identity: tuple[int, int] = (0, 0)
@@ -60,11 +63,12 @@ class Place:
         self._mode, self._owner = mode, owner
         self._check_folder()
         if self._descriptor >= 0 and self._has_lost_generation():
-            # Readers that still look at it look for another one.
-            os.pwrite(self._descriptor, generation.GONE.to_bytes(generation.BYTES, "little"), 0)
             self.release()
         if self._descriptor < 0:
             self._hold()
+        if self.changed_hands:
+            # What is there is what the other one has acknowledged, whatever file it is in.
+            self._identity = (0, 0)
         if self._identity != (0, 0) and os.path.lexists(self._path) and _identity(self._path) != self._identity:
             self.set_aside(REPLACED)
         descriptor, made = self._open_or_make(self._path)
@@ -107,17 +111,26 @@ class Place:
         """Whether the files that are open are not the ones that others find any more."""
         try:
             found = os.stat(self._folder)
-            changed = found.st_mtime, found.st_ino, found.st_dev
+            # Not when it was modified: whoever unpacks an archive there sets that back.
+            changed = found.st_ctime, found.st_ino, found.st_dev
             if changed == self._unchanged_since:
                 return False
+        except OSError:
+            return True
+        if self._has_lost_files():
+            return True
+        # Nothing is made, renamed or deleted without the folder's time changing, but for what follows at once.
+        if found.st_ctime < time.time() - _TICK_SECONDS:
+            self._unchanged_since = changed
+        return False
+
+    def _has_lost_files(self) -> bool:
+        try:
             if _identity(self._path) != self._identity or _identity(self._wal) != self._wal_identity:
                 return True
         except OSError:
             return True
-        # Nothing is made, renamed or deleted without the folder's time changing, but for what follows at once.
-        if found.st_mtime < time.time() - _TICK_SECONDS:
-            self._unchanged_since = changed
-        return False
+        return self._has_lost_generation()
 
     def free_bytes(self) -> int:
         """Answer how much room the file system has."""
@@ -132,8 +145,8 @@ class Place:
             return 0
 
     def is_whole(self) -> bool:
-        """Whether all files that are open are the ones that others find."""
-        return not self.has_moved() and not self._has_lost_generation()
+        """Whether all files that are open are the ones that others find, whatever the folder says of its time."""
+        return not self._has_lost_files()
 
     def _has_lost_generation(self) -> bool:
         try:
@@ -177,10 +190,14 @@ class Place:
         return companion != "-wal" or _identity(self._wal) == self._wal_identity
 
     def release(self) -> None:
-        """Let another supervisord take it."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        """Let another supervisord take it. Readers of a generation file that has been lost look for another one."""
+        if self._descriptor < 0:
+            return
+        if self._has_lost_generation():
+            with suppress(OSError):
+                os.pwrite(self._descriptor, generation.GONE.to_bytes(generation.BYTES, "little"), 0)
+        os.close(self._descriptor)
+        self._descriptor = -1
 
     def _check_folder(self) -> None:
         found = os.stat(self._folder)
@@ -200,14 +217,15 @@ class Place:
                 held = os.pread(descriptor, generation.BYTES, generation.BYTES)
                 raise Trouble(f"in use by pid {int.from_bytes(held, 'little')}") from None
             number = int.from_bytes(os.pread(descriptor, generation.BYTES, 0), "little")
-            if made or number == generation.GONE:
+            is_own = os.pread(descriptor, len(self._mark), 2 * generation.BYTES) == self._mark
+            if made or number == generation.GONE or is_own:  # or a copy of before, that somebody has put back
                 number = self._generation
             if self._generation and number != self._generation:
                 self.changed_hands = True
             self._generation = number
             self._permit(descriptor)
             data = self._generation.to_bytes(generation.BYTES, "little") + os.getpid().to_bytes(8, "little")
-            os.pwrite(descriptor, data, 0)
+            os.pwrite(descriptor, data + self._mark, 0)
         except BaseException:
             os.close(descriptor)
             raise
