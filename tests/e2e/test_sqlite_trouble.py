@@ -512,3 +512,15 @@ def test_a_reader_finds_the_way_also_where_the_generation_file_was_lost_just_bef
         cache.store("n", 2)
         cache.delete("gone")
         until(lambda: (reader.get("n"), reader.get("gone")) == (2, None), "it is seen", 5)
+
+
+def test_large_values_that_are_written_over_again_and_again_leave_no_large_log(prepared: Supervisord) -> None:
+    cache = prepared.start().unix().cache
+    log = data(prepared) / "cache.db-wal"
+    largest = 0
+    for number in range(1500):
+        cache.store(f"k{number % 10}", "x" * 60_000)
+        largest = max(largest, log.stat().st_size)
+    # It was 90 MB of writes, to 600 KB of data.
+    assert largest < 40 * 1024 * 1024
+    assert storage(prepared)["state"] == "ok"

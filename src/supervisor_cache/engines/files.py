@@ -93,15 +93,16 @@ class Place:
                 if stat.S_ISREG(found.st_mode) and stat.S_IMODE(found.st_mode) != self._mode:
                     os.chmod(path, self._mode)
 
-    def opened(self) -> None:
-        """Note which files SQLite has opened, and tell readers to look."""
+    def opened(self, *, tell: bool) -> None:
+        """Note which files SQLite has opened, and ``tell`` readers to look."""
         self._unchanged_since = (0.0, 0, 0)
         self._made = (0, 0)
         self._identity = _identity(self._path)
         self._wal_identity = (0, 0)
         with suppress(OSError):
             self._wal_identity = _identity(self._wal)
-        self.bump()
+        if tell:
+            self.bump()
 
     def was_used(self) -> bool:
         """Whether there has been a database in this very file before."""

@@ -87,7 +87,7 @@ _WRITE_BACK = 1.0
 _JOIN = 10.0
 # What has to be free after the disk was full, or the next write would find it full again.
 _ROOM_BYTES = 256 * 1024
-# Bytes of the log above which it is written back though there were few commits, and cut when it begins anew.
+# Bytes after which the log is written back though there were few commits, and to which it is cut when it begins anew.
 _LARGE_LOG = 4 * 1024 * 1024
 # Entries that are written in one slice.
 _AT_ONCE = 200
@@ -153,6 +153,8 @@ class SqliteEngine:
         self._changes = 0
         self._trimmed = 0
         self._checkpointed = 0
+        # Bytes that have gone into the log since it was written back last, roughly.
+        self._logged = 0
         self._checkpoint: threading.Thread | None = None
         self._closes = threading.Event()
 
@@ -229,7 +231,7 @@ class SqliteEngine:
                 self._beaten = now
                 self._place.beat()
             return None
-        if self._changes - self._checkpointed >= _CHECKPOINT:
+        if self._changes - self._checkpointed >= _CHECKPOINT or self._logged > _LARGE_LOG:
             self._start_checkpoint()
         if now - self._beaten >= _HEARTBEAT:
             self._beaten = now
@@ -286,6 +288,7 @@ class SqliteEngine:
             return self._failed(batch, revision, error)
         self.revision = revision
         self._changes += len(batch.mutations)
+        self._logged += sum([entry.size for _, _, entry in batch.mutations if entry is not None])
         if self.skipped:
             self._forget_skipped(batch)
         if self.state is State.DEGRADED:
@@ -399,7 +402,8 @@ class SqliteEngine:
             self._place.take(self.options.mode, self.options.owner)
             self._connect()
         self._place.permit()
-        self._place.opened()
+        # Where memory is the truth, readers look when the database has it.
+        self._place.opened(tell=not self._read)
 
     def _connect(self) -> None:
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, cached_statements=32)
@@ -538,6 +542,7 @@ class SqliteEngine:
         if (self._checkpoint is not None and self._checkpoint.is_alive()) or not self._place.is_whole():
             return
         self._checkpointed = self._changes
+        self._logged = 0
         self._closes.clear()
         thread = threading.Thread(
             target=_write_back, args=(self.path, self._closes), name="supervisor_cache checkpoint", daemon=True
