@@ -262,6 +262,36 @@ def test_an_option_named_like_a_parameter_is_an_unknown_option_like_any_other(
     assert "TypeError" not in ended.stderr
 
 
+def test_a_protected_server_that_is_renamed_without_its_section_stays_protected(start: StartSupervisord) -> None:
+    protection = {"confine": "inet_http_server", "read_only": "inet_http_server"}
+    supervisord = start({"cache": {"http": "true", **protection}}, program("sleeper"))
+    supervisord.unix().cache.store("k", 1)
+
+    def assert_protected() -> None:
+        inet = supervisord.inet()
+        assert inet.cache.fetch("k") == 1
+        with pytest.raises(Fault, match="READ_ONLY"):
+            inet.cache.store("k", 2)
+        with pytest.raises(Fault, match="UNKNOWN_METHOD"):
+            inet.supervisor.stopProcess("sleeper")
+
+    assert_protected()
+    text = supervisord.configuration.read_text()
+    supervisord.configuration.write_text(text.replace("[inet_http_server]", "[inet_http_server:dash]"))
+    supervisord.hang_up()
+    assert_protected()
+    assert "inet_http_server" in supervisord.unix().cache.getStats()["settings_error"]
+    # Who comes by the socket may do as before, and put it right.
+    assert supervisord.unix().cache.store("k", 1) is True
+    assert supervisord.unix().supervisor.stopProcess("sleeper") is True
+    right = text.replace("[inet_http_server]", "[inet_http_server:dash]")
+    right = right.replace("= inet_http_server", "= inet_http_server:dash")
+    supervisord.configuration.write_text(right)
+    supervisord.hang_up()
+    assert_protected()
+    assert supervisord.unix().cache.getStats()["settings_error"] == ""
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_an_option_named_like_a_parameter_at_a_reload_keeps_supervisord(start: StartSupervisord, name: str) -> None:
     supervisord = start(more=program("sleeper"))

@@ -1,7 +1,7 @@
 """One cache with its name and its settings; it outlives reloads."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,9 @@ from supervisor_cache.server.owners import Processes
 from supervisor_cache.server.settings import Settings
 from supervisor_cache.server.storage import Storage
 from supervisor_cache.server.waiting import Waiting
+
+# Sections of servers that can have any name; that of the unix socket has one.
+_INET = "inet_http_server"
 
 
 class Namespace:
@@ -42,6 +45,7 @@ class Namespace:
         self.name = name
         self.settings = settings
         self.settings_error = ""
+        self._servers: frozenset[str] = frozenset()
         self._log = log
         self._backlog = backlog
         self.refusal = ""
@@ -65,9 +69,13 @@ class Namespace:
         namespace._see_refusal()
         return namespace
 
-    def configure(self, settings: Settings) -> None:
-        """Go by ``settings`` from now on. What is over a limit stays, cannot grow, and is warned of once."""
+    def configure(self, settings: Settings, servers: Collection[str] = ()) -> None:
+        """Go by ``settings`` from now on, of which ``servers`` are known.
+
+        What is over a limit stays, cannot grow, and is warned of once.
+        """
         self.settings = settings
+        self._servers = frozenset(servers)
         self.settings_error = ""
         self._unusable = ""
         self.cache.limits = settings.limits
@@ -120,9 +128,17 @@ class Namespace:
             over.append(f"a value of {largest} bytes is stored, max_value_bytes is {limits.max_value_bytes}")
         return over
 
-    def keep_settings(self, error: str) -> None:
-        """Go on with the settings there are: the section is wrong."""
+    def keep_settings(self, error: str, servers: Collection[str]) -> None:
+        """Go on with the settings there are: the section is wrong.
+
+        Where they protect a server of inet, one of ``servers`` that they do not know may be that very one under
+        another name: it is protected likewise.
+        """
         self.settings_error = error
+        new = frozenset(servers) - self._servers
+        self.settings = self.settings._replace(
+            confine=_with_new(self.settings.confine, new), read_only=_with_new(self.settings.read_only, new)
+        )
 
     def describe(self) -> str:
         """One line for the log at start."""
@@ -216,3 +232,9 @@ class Namespace:
 
     def _report(self, error: Exception) -> None:
         self._log.failure("an observer of changes", error)
+
+
+def _with_new(protected: frozenset[str], new: frozenset[str]) -> frozenset[str]:
+    if not any(server.startswith(_INET) for server in protected):
+        return protected
+    return protected | {server for server in new if server.startswith(_INET)}

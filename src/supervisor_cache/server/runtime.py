@@ -213,7 +213,7 @@ class Generation:
         namespace = self._namespaces.get(name)
         if namespace is None:
             namespace = self._namespaces[name] = Namespace(name, settings, self._log, self._backlog)
-        namespace.configure(settings)
+        namespace.configure(settings, self._servers)
 
     def _do_without(self, name: str, error: str) -> None:
         """Go on with a section that is wrong: the processes are stopped by now, and raising would keep them so."""
@@ -222,7 +222,7 @@ class Generation:
             self._namespaces[name] = Namespace.unusable(name, error, self._log, self._backlog)
             self._log.critical(f"{error}: this new namespace refuses every call until its section is right")
         else:
-            namespace.keep_settings(error)
+            namespace.keep_settings(error, self._servers)
             self._log.critical(f"{error}: the settings and the data of before stay in force")
 
     def _on_running(self, _event: events.Event) -> None:
