@@ -337,6 +337,19 @@ def test_each_kind_of_value_is_the_same_in_json_and_xml_rpc(web: Web, proxy: Any
         assert exact(told(bare)) == exact(value)
 
 
+DATE = {"$dateTime": "2026-11-03T12:00:00"}
+
+
+@pytest.mark.parametrize("value", ["v", 1, DATE, [DATE], {"a": DATE, "b": [1]}], ids=ascii)
+def test_a_key_of_a_batch_may_be_called_as_a_date_is(web: Web, proxy: Any, value: Any) -> None:
+    assert web.post("batch", {"store": {"$dateTime": value}, "if": {"$dateTime": ""}}).status == 200
+    assert exact(proxy.fetch("$dateTime")) == exact(as_python(value))
+    problem(web.post("batch", {"store": {"$dateTime": 1}, "if": {"$dateTime": "1"}}), 412)
+    problem(web.post("batch", {"store": {"k": {"$dateTime": "now"}}}), 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)
+    problem(web.post("batch", {"store": {"k": None}}), 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)
+    assert web.post("batch", {"delete": ["$dateTime"]}).status == 200
+
+
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "text/html", "x", "", "multipart/json"]
 )

@@ -1,5 +1,6 @@
 """What a process may say of itself, and what it may change by it."""
 
+import datetime as dt
 import json
 from typing import Any
 
@@ -49,7 +50,18 @@ def test_what_is_not_given_is_not_said(store: Any, delete: Any, body: object) ->
 
 @pytest.mark.parametrize(
     ("body", "store", "delete"),
-    [(b'{"store": {"a": 1}}', {"a": 1}, []), (b'{"delete": ["a"]}', {}, ["a"]), (b'{"store": {}}', {}, [])],
+    [
+        (b'{"store": {"a": 1}}', {"a": 1}, []),
+        (b'{"delete": ["a"]}', {}, ["a"]),
+        (b'{"store": {}}', {}, []),
+        # A key that is called as a date is.
+        (b'{"store": {"$dateTime": "x"}, "delete": ["$dateTime"]}', {"$dateTime": "x"}, ["$dateTime"]),
+        (
+            b'{"store": {"$dateTime": {"$dateTime": "2026-11-03T12:00:00"}}}',
+            {"$dateTime": dt.datetime(2026, 11, 3, 12)},  # noqa: DTZ001 - XML-RPC has no zone
+            [],
+        ),
+    ],
 )
 def test_each_part_may_be_left_out(body: bytes, store: object, delete: object) -> None:
     assert publication.read(body) == (store, delete)
@@ -60,7 +72,11 @@ def test_each_part_may_be_left_out(body: bytes, store: object, delete: object) -
     [
         (b'{"store": {"a": "\xff"}}', "not UTF-8"),
         (b"", "value: not JSON: "),
-        (b'{"store": null}', r"value\['store'\]: nil cannot be stored"),
+        (b'{"store": null}', '"store" must be an object and "delete" an array'),
+        (b'{"store": {"a": {"b": null}}}', r"store\['a'\]\['b'\]: nil cannot be stored"),
+        (b'{"store": {"a": {"$dateTime": "now"}}}', r"store\['a'\]: \$dateTime must be a date"),
+        (b'{"store": {"a": %s}}' % (b"[" * 40 + b"]" * 40), r"store\['a'\]: nested deeper than 32"),
+        (b'{"$dateTime": "2026-11-03T12:00:00"}', "a publication is an object"),
         (b"[]", 'a publication is an object with "store", "delete" or both'),
         (b'"store"', "a publication is an object"),
         (b"{}", "a publication is an object"),

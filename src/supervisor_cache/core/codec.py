@@ -115,11 +115,19 @@ def from_json(text: str) -> Value:
     return value
 
 
-def parse_json(text: str) -> Value:
-    """Read JSON as `from_json` does, but for what `check_value` refuses: null and what is nested too deep."""
+def parse_json(text: str, *, dates: bool = True) -> Value:
+    """Read JSON as `from_json` does, but for what `check_value` refuses: null and what is nested too deep.
+
+    Without ``dates`` they stay objects: of a message around values, whose own names may be ``$dateTime``, too. Those of
+    its values are then made by `with_dates`.
+    """
     try:
         value: Value = json.loads(
-            text, object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant, parse_float=float
+            text,
+            object_pairs_hook=_object if dates else _names,
+            parse_int=_integer,
+            parse_constant=_constant,
+            parse_float=float,
         )
     except MisfitError as error:
         raise InvalidArgumentsError(f"value: {error.reason}") from None
@@ -131,13 +139,37 @@ def parse_json(text: str) -> Value:
     return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Any:
+def with_dates(value: Any) -> Any:
+    """Answer ``value`` with a date for each object that stands for one.
+
+    Raises:
+        InvalidArgumentsError: There is no such date, or it is nested too deep.
+    """
+    try:
+        return _with_dates(value, MAX_DEPTH + 1)
+    except MisfitError as error:
+        raise InvalidArgumentsError(f"value: {error.reason}") from None
+
+
+def _with_dates(value: Any, room: int) -> Any:
+    if not isinstance(value, list | dict):
+        return value
+    if not room:
+        raise MisfitError(f"nested deeper than {MAX_DEPTH}")
+    if isinstance(value, list):
+        return [_with_dates(item, room - 1) for item in value]
+    return _datetimes({name: _with_dates(item, room - 1) for name, item in value.items()})
+
+
+def _names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = dict(pairs)
     if len(names) != len(pairs):
         raise MisfitError("a name stands twice in one object")
-    if len(names) == 1 and DATETIME_NAME in names:
-        return _datetime(names[DATETIME_NAME])
     return names
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    return _datetimes(_names(pairs))
 
 
 def _datetime(text: object) -> dt.datetime:
