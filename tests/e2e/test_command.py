@@ -1565,6 +1565,27 @@ def test_a_file_that_cannot_be_read_is_refused(shared: Supervisord, cache: Any, 
     assert cache.getKeys() == []
 
 
+def test_what_takes_much_more_in_xml_is_imported_where_requests_may_be_so_large() -> None:
+    sections = {"cache": {"http": "true", "max_value_bytes": "256KB"}}
+    with running(sections, "") as supervisord:
+        numbers = json.dumps(list(range(10)) * 4000)
+        put = f"curl -sS --fail --unix-socket {supervisord.socket_path} -X PUT --data-binary @-"
+        where = "-H content-type:application/json http://localhost/cache/v1/entries/numbers"
+        assert typed(None, f"{put} {where}", stdin=numbers)[0] == 0
+        status, exported, _ = typed(supervisord, "supervisor-cache export")
+        assert status == 0
+        supervisord.unix().cache.clear()
+        status, _, complaint = typed(supervisord, "supervisor-cache import", stdin=exported)
+        assert status == 3
+        text = "the request is too large; the option max_request_bytes sets how large one may be"
+        assert complaint == f"import: ERROR (nothing stored: LIMIT_EXCEEDED: {text})\n"
+        assert supervisord.unix().cache.getKeys() == []
+    sections["cache"]["max_request_bytes"] = "2MB"
+    with running(sections, "") as supervisord:
+        assert typed(supervisord, "supervisor-cache import", stdin=exported)[0] == 0
+        assert len(supervisord.unix().cache.fetch("numbers")) == 40_000
+
+
 def test_import_draws_a_bar_on_a_terminal_alone(furnished: Supervisord, namespaces: Any, tmp_path: Path) -> None:
     path = tmp_path / "exported"
     path.write_text(lines_of(*({"key": f"k{number}", "value": 1, "note": f"n{number}"} for number in range(20))))

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from xmlrpc.client import Fault
 
 import pytest
 
-from supervisor_cache import open_local
+from supervisor_cache import UnavailableError, open_local
 from tests.conftest import StartSupervisord, missing
 from tests.database import assert_integrity, assert_serves, rows
 from tests.harness import Supervisord, program, until
@@ -457,12 +458,7 @@ def test_a_backup_that_is_unpacked_over_the_files_in_use_loses_nothing(
     acknowledged.add("settled")
     unpack(data(prepared), tmp_path, names)
 
-    def stores() -> bool:
-        with contextlib.suppress(Fault):
-            return bool(cache.store("after", 1))
-        return False
-
-    until(stores, "it stores again", 5)
+    store_in_the_end(prepared, "after", 1)
     acknowledged.add("after")
     assert set(cache.getKeys()) == acknowledged
     assert storage(prepared)["state"] == "ok"
@@ -524,3 +520,164 @@ def test_large_values_that_are_written_over_again_and_again_leave_no_large_log(p
     # It was 90 MB of writes, to 600 KB of data.
     assert largest < 40 * 1024 * 1024
     assert storage(prepared)["state"] == "ok"
+
+
+def cut_log(folder: Path) -> None:
+    os.truncate(folder / "cache.db-wal", 0)
+
+
+def cut_half_of_the_log(folder: Path) -> None:
+    os.truncate(folder / "cache.db-wal", (folder / "cache.db-wal").stat().st_size // 2)
+
+
+def cut_database(folder: Path) -> None:
+    os.truncate(folder / "cache.db", 0)
+
+
+def lose_database(folder: Path) -> None:
+    (folder / "cache.db").unlink()
+
+
+def lose_log(folder: Path) -> None:
+    (folder / "cache.db-wal").unlink()
+
+
+def rename_database(folder: Path) -> None:
+    (folder / "cache.db").rename(folder / "elsewhere.db")
+
+
+HARM = [cut_log, cut_half_of_the_log, cut_database, lose_database, lose_log, rename_database]
+
+
+@pytest.fixture
+def reader(prepared: Supervisord, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Another process that has the database open, and asks it nothing any more; where the test wants it."""
+    if not request.param:
+        yield
+        return
+    prepared.start().unix().cache.store("k", "v")
+    text = f"import sys, supervisor_cache\ncache = supervisor_cache.open_local({str(database(prepared))!r})\n"
+    text += "print(cache['k'], flush=True)\nsys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "v\n"
+        yield
+        process.communicate()
+
+
+@pytest.mark.parametrize("reader", [False, True], ids=["", "idle reader"], indirect=True)
+@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("then", ["write", "wait", "reload", "stop"])
+@pytest.mark.usefixtures("reader")
+def test_files_that_are_harmed_in_use_cost_nothing(
+    prepared: Supervisord, harm: Callable[[Path], None], then: str
+) -> None:
+    if not prepared.is_alive():
+        prepared.start()
+    cache = prepared.unix().cache
+    for number in range(300):
+        cache.store(f"k{number}", "x" * 300)
+    cache.store("ends", 1, {"ttl": 3600})
+    stored = cache.getItems()
+    harm(data(prepared))
+    if then == "write":
+        cache.store("after", 1)
+        stored["after"] = 1
+        cache.deleteMany(["k0"])
+        del stored["k0"]
+        assert cache.getItems() == stored
+        if harm is cut_database:  # which nobody looks at at each write
+            until(lambda: _has(database(prepared), len(stored)), "it is written anew", 8)
+        assert_serves(database(prepared), cache)
+        prepared.kill()
+    elif then == "wait":
+        until(lambda: _has(database(prepared), len(stored)), "it is written anew", 8)
+        prepared.kill()
+    elif then == "reload":
+        prepared.reload()
+        assert prepared.unix().cache.getItems() == stored
+        prepared.kill()
+    else:
+        prepared.stop()
+    cache = prepared.start().unix().cache
+    assert cache.getItems() == stored
+    assert storage(prepared)["state"] == "ok"
+    assert cache.store("more", 1) is True
+    assert_serves(database(prepared), cache)
+
+
+def test_another_program_may_write_the_log_back_and_cut_it(prepared: Supervisord) -> None:
+    cache = prepared.start().unix().cache
+    for number in range(100):
+        cache.store(f"k{number}", number)
+    with closing(sqlite3.connect(database(prepared))) as other:
+        assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    assert (data(prepared) / "cache.db-wal").stat().st_size == 0
+    cache.store("after", 1)
+    cache.delete("k0")
+    stored = cache.getItems()
+    with closing(sqlite3.connect(database(prepared))) as other:
+        other.execute("VACUUM")
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    time.sleep(6)
+    cache.store("again", 1)
+    assert storage(prepared)["state"] == "ok"
+    assert [path.name for path in data(prepared).iterdir() if "corrupt" in path.name] == []
+    assert_serves(database(prepared), cache)
+    assert restarted(prepared).getItems() == {**stored, "again": 1}
+
+
+def store_in_the_end(supervisord: Supervisord, key: str, value: object) -> None:
+    """Store; again where a reader has the new file locked just now."""
+    cache = supervisord.unix().cache
+
+    def stores() -> bool:
+        with contextlib.suppress(Fault):
+            return bool(cache.store(key, value))
+        return False
+
+    until(stores, "it is stored", 5)
+
+
+def test_readers_see_no_empty_cache_while_all_files_are_written_anew(prepared: Supervisord) -> None:
+    cache = prepared.start().unix().cache
+    for start in range(0, 9000, 3000):
+        cache.storeMany({f"key/{number}": "x" * 100 for number in range(start, start + 3000)})
+    cache.store("k", "v")
+    with open_local(str(database(prepared))) as reader:
+        for round_ in range(3):
+            unlink_all(database(prepared))
+            seen = set()
+            writer = threading.Thread(target=store_in_the_end, args=(prepared, "k", round_))
+            writer.start()
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                if database(prepared).exists():
+                    # One that opens it just now has read nothing before.
+                    with contextlib.suppress(UnavailableError), open_local(str(database(prepared))) as other:
+                        seen.add(len(other))
+                seen.add(len(reader))
+            writer.join()
+            assert seen == {9001}
+            until(lambda: reader["k"] == round_, "it is seen", 3)  # noqa: B023 - within the round
+
+
+def test_who_holds_the_generation_file_is_told(prepared: Supervisord) -> None:
+    prepared.start().unix().cache.store("k", "v")
+    text = "import fcntl, sys\nfile = open(sys.argv[1])\nfcntl.lockf(file, fcntl.LOCK_SH)\n"
+    text += "print(flush=True)\nsys.stdin.read()"
+    prepared.stop()
+    with subprocess.Popen(
+        [sys.executable, "-c", text, str(data(prepared) / "cache.db-generation")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        prepared.start()
+        assert refusal(prepared.unix().cache.fetch, "k").startswith(f"UNAVAILABLE: in use by pid {process.pid}")
+        process.communicate()
+    until(lambda: storage(prepared)["state"] == "ok", "it has it", 5)

@@ -20,7 +20,7 @@ from supervisor_cache.engines import files, sqlite
 from supervisor_cache.engines.files import Place, Trouble
 from supervisor_cache.engines.sqlite import Options, SqliteEngine
 from supervisor_cache.errors import UnavailableError, UnknownOutcomeError
-from tests.database import assert_agreement
+from tests.database import assert_agreement, rows
 from tests.model import Bench
 
 OWNER = Owner("web:0", 7)
@@ -57,6 +57,11 @@ def assert_well(bench: Bench) -> None:
     assert (engine(bench).state, engine(bench).detail) == (State.OK, "")
     assert bench.path is not None
     assert_agreement(bench.path, bench.cache.content())
+
+
+def ends(path: Path) -> dict[str, float]:
+    """Answer what is stored of when each entry ends."""
+    return dict(rows(path, "SELECT key, expires FROM entries"))
 
 
 @contextmanager
@@ -387,6 +392,61 @@ class Logless(Checked):
         return super().execute(statement, *args)
 
 
+class TestTheEnds:
+    """Others have but the wall clock to know when an entry ends: what is stored goes by it when it has been set."""
+
+    @pytest.mark.parametrize("step", [3600.0, -3600.0])
+    def test_they_are_told_anew_when_the_wall_clock_is_set(
+        self, bench: Bench, path: Path, step: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite, "_ENDS_AT_ONCE", 2)
+        for number in range(5):
+            bench.write(operations.store, f"k{number}", 1, {"ttl": 60 + number})
+        bench.write(operations.store, "never", 1)
+        before = ends(path)
+        ticks(bench, 1)
+        assert ends(path) == before
+        bench.clock.now += step
+        with locked(path):
+            assert ticks(bench, 0.1) is State.OK
+        bench.write(operations.delete, "k4")
+        bench.write(operations.increment, "k3")
+        for _ in range(4):
+            ticks(bench, 0.1)
+        assert ends(path) == {
+            "never": 0,
+            **{f"k{number}": pytest.approx(before[f"k{number}"] + step) for number in range(4)},
+        }
+        assert_well(bench)
+        # Also where all of it has to be written once more, and after a restart.
+        path.unlink()
+        bench.write(operations.store, "k", 1)
+        assert ends(path)["k0"] == pytest.approx(before["k0"] + step)
+        bench.reopen()
+        bench.clock.pass_by(57)
+        assert "k0" in bench.cache.items()
+        bench.clock.pass_by(2)
+        assert bench.cache.keys() == ["k", "k1", "k2", "k3", "never"]
+
+    def test_a_disk_that_fails_then_is_trouble_as_at_any_time(self, bench: Bench, path: Path) -> None:
+        bench.write(operations.store, "k", "x" * 5000, {"ttl": 60})
+        before = ends(path)
+        bench.clock.now += 3600
+        with failing_disk(path):
+            assert ticks(bench, 0.1) is State.DEGRADED
+        assert ticks(bench) is State.OK
+        ticks(bench)
+        assert ends(path) == {"k": pytest.approx(before["k"] + 3600)}
+        assert_well(bench)
+
+    def test_a_clock_that_is_slewed_is_not_set(self, bench: Bench, path: Path) -> None:
+        bench.write(operations.store, "k", 1, {"ttl": 60})
+        before = ends(path)
+        bench.clock.now += 0.5
+        ticks(bench)
+        assert ends(path) == before
+
+
 class TestTheLog:
     """It is written back by a thread of its own, and supervisord goes on."""
 
@@ -414,7 +474,7 @@ class TestTheLog:
         thread.join()
         ticks(bench, 6)
         # Where nothing was added, that is not done again.
-        assert engine(bench)._checkpoint is thread
+        assert engine(bench)._checkpoint is None
 
     def test_where_no_thread_can_be_started_it_is_done_later(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
@@ -555,7 +615,7 @@ class TestTrouble:
         place.release()
 
     def test_a_log_that_is_not_there_has_no_bytes(self, path: Path) -> None:
-        assert Place(str(path)).log_bytes() == 0
+        assert Place(str(path)).sizes() == (0, 0)
 
 
 class TestThePath:

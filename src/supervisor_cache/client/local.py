@@ -174,7 +174,7 @@ class LocalCache(Mapping[str, Value]):
 
     @property
     def revision(self) -> int:
-        """The newest revision that has been read; 0 where there is no database."""
+        """The newest revision that has been read; 0 where there has been no database yet."""
         with self._lock:
             self._refresh()
             return self._revision
@@ -235,8 +235,7 @@ class LocalCache(Mapping[str, Value]):
         number = self._generation[0]
         if number == self._seen or (now < self._next_attempt and not must):
             return
-        if self._map is None and not os.path.lexists(self.path):
-            self._forget()
+        if self._map is None and not self._has_read and not os.path.lexists(self.path):
             return
         try:
             self._read_retrying(_ATTEMPTS if must else 1)
@@ -340,10 +339,6 @@ class LocalCache(Mapping[str, Value]):
             _take(row, ahead, plain, kept)
         # Another thread that looks something up just now finds it in the old ones or in these.
         self._kept, self._plain = kept, plain
-
-    def _forget(self) -> None:
-        self._plain, self._kept, self._revision = {}, {}, 0
-        self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

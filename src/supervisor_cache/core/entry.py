@@ -22,7 +22,7 @@ KINDS = (STORE, TOUCH, DELETE, EXPIRE, RELEASE, CLEAR)
 NEVER = math.inf
 
 # Seconds by which the wall clock may drift before the end of an entry is told anew: one that is slewed, not set.
-_DRIFT = 1.0
+DRIFT = 1.0
 
 
 class Owner(NamedTuple):
@@ -51,7 +51,7 @@ class Clock(Protocol):
 
 
 class Entry:
-    """One value with all that is known of it. Never changed once it is readable.
+    """One value with all that is known of it. Once it is readable, only ``expires`` is ever counted anew.
 
     Attributes:
         packed: The value as it is kept.
@@ -60,7 +60,8 @@ class Entry:
         modified: When it was written, in seconds since the epoch.
         note: Who wrote it and why, as the writer says.
         owner: The process that it ends with; `NOBODY` for none.
-        expires: When it ends, in seconds since the epoch as they were counted when it was written; 0 for never.
+        expires: When it ends, in seconds since the epoch as they were counted when it was written, or written down
+            anew after the wall clock had been set; 0 for never.
         deadline: When it ends, on the clock that only grows; `NEVER` where it does not.
         revision: Of the commit that wrote it; 0 until then.
     """
@@ -98,7 +99,7 @@ class Entry:
         if self.deadline == NEVER:
             return 0.0
         counted = clock.wall() + self.deadline - clock.elapsed()
-        return self.expires if abs(counted - self.expires) < _DRIFT else counted
+        return self.expires if abs(counted - self.expires) < DRIFT else counted
 
 
 # One key's part of a batch: its kind, one of `KINDS`; the key, empty for `CLEAR`, which takes all entries away and

@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import stat
+import struct
+import sys
 import time
 from contextlib import suppress
 
@@ -13,8 +15,12 @@ COMPANIONS = ("-wal", "-shm")
 # Why a file was set aside.
 CORRUPT = "corrupt"
 REPLACED = "replaced"
+# To so many bytes SQLite cuts a log that begins anew; never to less, and never the database.
+LARGE_LOG = 4 * 1024 * 1024
 # Changes of a folder within a tick of the kernel's clock can have the same time.
 _TICK_SECONDS = 0.1
+# ``struct flock`` of Linux.
+_FLOCK = "hhlli"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -48,6 +54,15 @@ class Place:
         self._made: tuple[int, int] = (0, 0)
         self._identity: tuple[int, int] = (0, 0)
         self._wal_identity: tuple[int, int] = (0, 0)
+        # Of the log, to see its size. SQLite has no locks on it that closing this one could take away.
+        self._log = -1
+        self._log_size = 0
+        self._size = 0
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the path is held."""
+        return self._descriptor >= 0
 
     def take(self, mode: int, owner: tuple[int, int]) -> None:
         """Hold the path, and have a file there that may be opened. One that is not the file of before is set aside.
@@ -69,8 +84,7 @@ class Place:
         if self.changed_hands:
             # What is there is what the other one has acknowledged, whatever file it is in.
             self._identity = (0, 0)
-        if self._identity != (0, 0) and os.path.lexists(self._path) and _identity(self._path) != self._identity:
-            self.set_aside(REPLACED)
+        self._clear_the_way()
         descriptor, made = self._open_or_make(self._path)
         try:
             found = os.fstat(descriptor)
@@ -81,6 +95,20 @@ class Place:
                 self._made = self._identity = found.st_dev, found.st_ino
         finally:
             os.close(descriptor)
+
+    def _clear_the_way(self) -> None:
+        if not os.path.lexists(self._path):
+            # A reader may have them open, and SQLite would go by what they say of a database that is not there.
+            self._unlink_companions()
+        elif self._identity == (0, 0):
+            return
+        elif _identity(self._path) != self._identity:
+            self.set_aside(REPLACED)
+        elif not self._has_own_log():
+            self._unlink_companions()
+            if not os.stat(self._path).st_size:
+                # Its readers have locks on it: what would be written into it is better in another file.
+                os.unlink(self._path)
 
     def permit(self) -> None:
         """Give the database and its companions their mode and owner. It is ours by now."""
@@ -99,8 +127,11 @@ class Place:
         self._made = (0, 0)
         self._identity = _identity(self._path)
         self._wal_identity = (0, 0)
+        self._close_log()
         with suppress(OSError):
             self._wal_identity = _identity(self._wal)
+            self._log = os.open(self._wal, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self.see_sizes()
         if tell:
             self.bump()
 
@@ -109,8 +140,13 @@ class Place:
         return self._generation > 0 and self._made == (0, 0)
 
     def has_moved(self) -> bool:
-        """Whether the files that are open are not the ones that others find any more."""
+        """Whether the files that are open are not the ones that others find any more, or the log has been cut."""
         try:
+            size = os.lseek(self._log, 0, os.SEEK_END)
+            if size != self._log_size:
+                if size < self._log_size and size < LARGE_LOG:
+                    return True
+                self._log_size = size
             found = os.stat(self._folder)
             # Not when it was modified: whoever unpacks an archive there sets that back.
             changed = found.st_ctime, found.st_ino, found.st_dev
@@ -118,36 +154,55 @@ class Place:
                 return False
         except OSError:
             return True
-        if self._has_lost_files():
+        if self.has_lost_files():
             return True
         # Nothing is made, renamed or deleted without the folder's time changing, but for what follows at once.
         if found.st_ctime < time.time() - _TICK_SECONDS:
             self._unchanged_since = changed
         return False
 
-    def _has_lost_files(self) -> bool:
+    def has_lost_files(self) -> bool:
+        """Whether the files that are open are not the ones that others find any more, whatever the folder says."""
         try:
-            if _identity(self._path) != self._identity or _identity(self._wal) != self._wal_identity:
+            if _identity(self._path) != self._identity:
                 return True
         except OSError:
             return True
-        return self._has_lost_generation()
+        return not self._has_own_log() or self._has_lost_generation()
+
+    def _has_own_log(self) -> bool:
+        with suppress(OSError):
+            return _identity(self._wal) == self._wal_identity
+        return False
+
+    def has_shrunk(self) -> bool:
+        """Whether the database or its log is shorter than SQLite itself makes them."""
+        size, log_size = self.sizes()
+        if size < self._size or log_size < min(self._log_size, LARGE_LOG):
+            return True
+        self._size, self._log_size = size, log_size
+        return False
+
+    def sizes(self) -> tuple[int, int]:
+        """Answer the bytes of the database and of its log."""
+        sizes = [0, 0]
+        for number, path in enumerate((self._path, self._wal)):
+            with suppress(OSError):
+                sizes[number] = os.stat(path).st_size
+        return sizes[0], sizes[1]
+
+    def see_sizes(self) -> None:
+        """Take note that database and log are as long as they should be."""
+        self._size, self._log_size = self.sizes()
 
     def free_bytes(self) -> int:
         """Answer how much room the file system has."""
         found = os.statvfs(self._folder)
         return found.f_bavail * found.f_frsize
 
-    def log_bytes(self) -> int:
-        """Answer the size of the write-ahead log."""
-        try:
-            return os.stat(self._wal).st_size
-        except OSError:
-            return 0
-
     def is_whole(self) -> bool:
-        """Whether all files that are open are the ones that others find, whatever the folder says of its time."""
-        return not self._has_lost_files()
+        """Whether all files that are open are the ones that others find, and none is shorter than it should be."""
+        return not self.has_lost_files() and not self.has_shrunk()
 
     def _has_lost_generation(self) -> bool:
         try:
@@ -186,12 +241,23 @@ class Place:
         self._identity = (0, 0)
         return name
 
+    def _unlink_companions(self) -> None:
+        for companion in COMPANIONS:
+            with suppress(FileNotFoundError):
+                os.unlink(self._path + companion)
+
+    def _close_log(self) -> None:
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+
     def _is_left_over(self, companion: str) -> bool:
         # The log of the file that was here before: SQLite would apply it to whatever file has its name.
-        return companion != "-wal" or _identity(self._wal) == self._wal_identity
+        return companion != "-wal" or self._has_own_log()
 
     def release(self) -> None:
         """Let another supervisord take it. Readers of a generation file that has been lost look for another one."""
+        self._close_log()
         if self._descriptor < 0:
             return
         if self._has_lost_generation():
@@ -215,8 +281,7 @@ class Place:
             except OSError as error:
                 if error.errno not in {errno.EACCES, errno.EAGAIN}:
                     raise
-                held = os.pread(descriptor, generation.BYTES, generation.BYTES)
-                raise Trouble(f"in use by pid {int.from_bytes(held, 'little')}") from None
+                raise Trouble(f"in use by pid {_holder(descriptor)}") from None
             number = int.from_bytes(os.pread(descriptor, generation.BYTES, 0), "little")
             is_own = os.pread(descriptor, len(self._mark), 2 * generation.BYTES) == self._mark
             if made or number == generation.GONE or is_own:  # or a copy of before, that somebody has put back
@@ -244,6 +309,17 @@ class Place:
             os.fchown(descriptor, *self._owner)
         if stat.S_IMODE(found.st_mode) != self._mode:
             os.fchmod(descriptor, self._mode)
+
+
+def _holder(descriptor: int) -> int:
+    """Answer the process that has a lock on a generation file, which may be none of supervisord's."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            pid: int = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))[-1]
+            if pid > 0:  # in this container
+                return pid
+    return int.from_bytes(os.pread(descriptor, generation.BYTES, generation.BYTES), "little")
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from supervisor_cache.core import rows
 from supervisor_cache.core.engine import Content, Refused, State
-from supervisor_cache.core.entry import CLEAR, EXPIRE, RELEASE, RESET, Batch, Clock
+from supervisor_cache.core.entry import CLEAR, DRIFT, EXPIRE, RELEASE, RESET, Batch, Clock
 from supervisor_cache.engines import files
 from supervisor_cache.engines.files import Trouble
 from supervisor_cache.errors import UnavailableError, UnknownOutcomeError
@@ -53,6 +53,7 @@ _DROP = """DELETE FROM changes WHERE revision <= (
     SELECT max(revision) FROM (SELECT revision FROM changes WHERE revision <= ? ORDER BY revision LIMIT ?))"""
 _PUT = "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _DELETE = "DELETE FROM entries WHERE key = ?"
+_END = "UPDATE entries SET expires = ? WHERE key = ?"
 _CHANGE = "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 # What most commits do, as one statement: four would take twice as long.
@@ -88,9 +89,14 @@ _JOIN = 10.0
 # What has to be free after the disk was full, or the next write would find it full again.
 _ROOM_BYTES = 256 * 1024
 # Bytes after which the log is written back though there were few commits, and to which it is cut when it begins anew.
-_LARGE_LOG = 4 * 1024 * 1024
+_LARGE_LOG = files.LARGE_LOG
+# Bytes of a log beside its pages: at its start, and before each page.
+_LOG_HEADER = 32
+_FRAME_HEADER = 24
 # Entries that are written in one slice.
 _AT_ONCE = 200
+# Ends that are told anew in one round of the loop.
+_ENDS_AT_ONCE = 2000
 # Seconds between two signs of life in the generation file.
 _HEARTBEAT = 5.0
 
@@ -155,6 +161,10 @@ class SqliteEngine:
         self._checkpointed = 0
         # Bytes that have gone into the log since it was written back last, roughly.
         self._logged = 0
+        # By how much the clock that only grows is ahead of the wall clock, as the stored ends count it; and the keys of
+        # those that are still to be told anew since the wall clock was set.
+        self._ahead = clock.elapsed() - clock.wall()
+        self._untold: list[str] = []
         self._checkpoint: threading.Thread | None = None
         self._closes = threading.Event()
 
@@ -210,6 +220,9 @@ class SqliteEngine:
             if self._checkpoint is not None:
                 self._closes.set()
                 self._checkpoint.join(_JOIN)
+            if self._read and self._place.is_taken and (self._connection is None or not self._place.is_whole()):
+                # The files have been harmed since they were looked at last, and memory ends.
+                self.retry()
         finally:
             self._detach(last=True)
             self._place.release()
@@ -231,6 +244,9 @@ class SqliteEngine:
                 self._beaten = now
                 self._place.beat()
             return None
+        self._see_checkpoint()
+        if self._untold or abs(now - self._clock.wall() - self._ahead) > DRIFT:
+            self._tell_ends()
         if self._changes - self._checkpointed >= _CHECKPOINT or self._logged > _LARGE_LOG:
             self._start_checkpoint()
         if now - self._beaten >= _HEARTBEAT:
@@ -239,7 +255,7 @@ class SqliteEngine:
                 self.retry()
                 return None
             self._place.beat()
-            self.log_bytes = self._place.log_bytes()
+            _, self.log_bytes = self._place.sizes()
             if self.log_bytes > _LARGE_LOG and self._changes != self._checkpointed:
                 self._start_checkpoint()
         return None
@@ -256,9 +272,7 @@ class SqliteEngine:
     def align(self) -> Generator[None, None, bool]:
         """Do as `retry`, in slices; between two of them others have their turn, but no other method is called."""
         try:
-            if self._connection is not None and not self._place.is_whole():
-                self._detach()
-                self._behind = True
+            self._let_go_of_harmed()
             self._attach()
             if not self._read:
                 raise Trouble("it is another one, and has to be read")
@@ -359,6 +373,35 @@ class SqliteEngine:
         with suppress(sqlite3.Error):  # it is tried again
             self._cursor.execute(_DROP, (dropped, _TRIM_AT_ONCE))
 
+    def _tell_ends(self) -> None:
+        """Write when entries end as the wall clock counts it, which has been set: others know no other clock."""
+        entries = self._memory().entries
+        ahead = self._clock.elapsed() - self._clock.wall()
+        if abs(ahead - self._ahead) > DRIFT:
+            self._ahead = ahead
+            self._untold = [key for key, entry in entries.items() if entry.expires]
+        told = self._untold[-_ENDS_AT_ONCE:]
+        ends = []
+        for key in told:
+            entry = entries.get(key)
+            if entry is not None and entry.expires:
+                entry.expires = entry.expires_by(self._clock)
+                ends.append((entry.expires, key))
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - looked at by the caller
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_END, ends)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                connection.rollback()
+            if _code(error) not in _BUSY:  # else in the next round
+                self._fail(error)
+            return
+        del self._untold[-_ENDS_AT_ONCE:]
+        self._place.bump()
+
     # Trouble
 
     def _fail(self, error: Exception) -> None:
@@ -422,7 +465,12 @@ class SqliteEngine:
             execute(f"PRAGMA synchronous = {self.options.synchronous}")
             execute("PRAGMA wal_autocheckpoint = 0")
             execute(f"PRAGMA journal_size_limit = {_LARGE_LOG}")
-            self._migrate(connection)
+            if not self._read:
+                execute("BEGIN IMMEDIATE")
+                self._migrate(connection)
+                execute("COMMIT")
+            # Makes the log, if there is none, before its identity is looked at.
+            execute("SELECT count(*) FROM sqlite_master").fetchone()
             for statement in _STORE_SCHEMA:
                 execute(statement)
         except BaseException:
@@ -440,7 +488,7 @@ class SqliteEngine:
             raise Trouble("it is the database of another program")
         if version > SCHEMA_VERSION:
             raise Trouble(f"its schema has version {version}, from a newer release; this one knows {SCHEMA_VERSION}")
-        if not tables and self._place.was_used():
+        if not tables and not self._read and self._place.was_used():
             raise _CorruptError("it is empty, and was not")
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
@@ -448,13 +496,41 @@ class SqliteEngine:
         version = execute("PRAGMA user_version").fetchone()[0]
         if version == SCHEMA_VERSION:
             return
-        execute("BEGIN IMMEDIATE")
         for statements in _MIGRATIONS[version:]:
             for statement in statements:
                 execute(statement)
         execute(f"PRAGMA application_id = {APPLICATION_ID}")
         execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        execute("COMMIT")
+
+    def _let_go_of_harmed(self) -> None:
+        """Detach from files that are not what they were: memory, which is the truth, is to be written to others."""
+        connection = self._connection
+        if connection is None or self._place.is_whole():
+            return
+        if not self._place.has_lost_files():
+            if not self._is_cut(connection):
+                self._place.see_sizes()
+                return
+            aside = self._place.set_aside(files.CORRUPT)
+            self._recovered = f"it was cut while in use ({self.path}); what was left was set aside as {aside}"
+            self._recovered = ascii(self._recovered)[1:-1]
+        self._detach()
+        self._behind = True
+
+    def _is_cut(self, connection: sqlite3.Connection) -> bool:
+        """Whether files that are shorter than before lack something; others may write the log back, too, and cut it."""
+        size, log_size = self._place.sizes()
+        try:
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+            if size < pages * page_bytes:
+                return True
+            _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            return True
+        if frames < 0:
+            raise Trouble("its log is being written back")
+        return bool(frames and log_size < _LOG_HEADER + frames * (_FRAME_HEADER + page_bytes))
 
     def _detach(self, *, last: bool = False) -> None:
         connection, self._connection = self._connection, None
@@ -501,6 +577,8 @@ class SqliteEngine:
         execute = connection.execute
         execute("BEGIN IMMEDIATE")
         try:
+            # With what is written, that nobody finds it empty.
+            self._migrate(connection)
             stored = {key: found for key, *found in execute("SELECT key, revision, modified FROM entries")}
             entries = dict(content.entries)
             commits = list(content.commits)
@@ -537,6 +615,12 @@ class SqliteEngine:
         self._place.bump()
 
     # The write-ahead log
+
+    def _see_checkpoint(self) -> None:
+        if self._checkpoint is not None and not self._checkpoint.is_alive():
+            self._checkpoint = None
+            # It has made the database longer.
+            self._place.has_shrunk()
 
     def _start_checkpoint(self) -> None:
         if (self._checkpoint is not None and self._checkpoint.is_alive()) or not self._place.is_whole():
