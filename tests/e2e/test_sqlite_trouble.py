@@ -588,6 +588,9 @@ def test_files_that_are_harmed_in_use_cost_nothing(
         cache.deleteMany(["k0"])
         del stored["k0"]
         assert cache.getItems() == stored
+        if harm in {cut_log, cut_half_of_the_log}:
+            assert storage(prepared)["state"] == "recovered"
+            assert storage(prepared)["detail"].endswith("written again from memory: nothing is lost")
         if harm is cut_database:  # which nobody looks at at each write
             until(lambda: _has(database(prepared), len(stored)), "it is written anew", 8)
         assert_serves(database(prepared), cache)

@@ -439,8 +439,7 @@ class SqliteEngine:
         except (sqlite3.DatabaseError, _CorruptError) as error:
             if not isinstance(error, _CorruptError) and _code(error) not in _CORRUPT:
                 raise
-            aside = self._place.set_aside(files.CORRUPT)
-            self._recovered = f"{_explain(error, self.path)}; it was set aside as {ascii(aside)[1:-1]}"
+            self._set_aside(_explain(error, self.path))
             self._behind = True
             self._place.take(self.options.mode, self.options.owner)
             self._connect()
@@ -511,11 +510,15 @@ class SqliteEngine:
             if not self._is_cut(connection):
                 self._place.see_sizes()
                 return
-            aside = self._place.set_aside(files.CORRUPT)
-            self._recovered = f"it was cut while in use ({self.path}); what was left was set aside as {aside}"
-            self._recovered = ascii(self._recovered)[1:-1]
+            self._set_aside(ascii(f"it was cut while in use ({self.path})")[1:-1])
         self._detach()
         self._behind = True
+
+    def _set_aside(self, why: str) -> None:
+        aside = self._place.set_aside(files.CORRUPT)
+        self._recovered = f"{why}; it was set aside as {ascii(aside)[1:-1]}"
+        if self._read:
+            self._recovered += ", and written again from memory: nothing is lost"
 
     def _is_cut(self, connection: sqlite3.Connection) -> bool:
         """Whether files that are shorter than before lack something; others may write the log back, too, and cut it."""
