@@ -476,6 +476,17 @@ class TestTheLog:
         # Where nothing was added, that is not done again.
         assert engine(bench)._checkpoint is None
 
+    def test_a_large_one_of_small_values_is_written_back_too(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite, "_LARGE_LOG", 1000)
+        bench.write(operations.store, "k", 1)
+        ticks(bench, 6)
+        thread = engine(bench)._checkpoint
+        assert thread is not None
+        thread.join()
+        assert_well(bench)
+
     def test_where_no_thread_can_be_started_it_is_done_later(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -616,6 +627,111 @@ class TestTrouble:
 
     def test_a_log_that_is_not_there_has_no_bytes(self, path: Path) -> None:
         assert Place(str(path)).sizes() == (0, 0)
+
+
+def fill(bench: Bench) -> None:
+    """Have more in it than is written in one slice, part of it in the log alone."""
+    bench.write(operations.store_many, {f"k{number}": "x" * 100 for number in range(500)})
+    bench.write(operations.store, "k", 1)
+
+
+def assert_written_again(bench: Bench, path: Path, state: State) -> None:
+    assert engine(bench).state is state
+    assert_agreement(path, bench.cache.content())
+    items = bench.cache.items()
+    bench.reopen()
+    assert bench.cache.items() == items
+    assert_well(bench)
+
+
+class TestHarm:
+    """Files that are cut or lost in use are written again from memory."""
+
+    @pytest.mark.parametrize("kept", [0, 1])
+    def test_a_log_that_was_cut_is_noticed_before_a_write(self, bench: Bench, path: Path, kept: int) -> None:
+        fill(bench)
+        log = Path(f"{path}-wal")
+        os.truncate(log, kept * (log.stat().st_size - 1))
+        bench.write(operations.store, "k", 2)
+        assert engine(bench).detail.startswith("it was cut while in use (")
+        assert engine(bench).detail.endswith(", and written again from memory: nothing is lost")
+        assert_written_again(bench, path, State.RECOVERED)
+
+    def test_a_database_that_was_cut_is_noticed_in_time(self, bench: Bench, path: Path) -> None:
+        fill(bench)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        bench.write(operations.store, "k", 2)
+        ticks(bench, 6)
+        assert_well(bench)
+        os.truncate(path, path.stat().st_size - 4096)
+        assert ticks(bench, 6) is State.RECOVERED
+        assert_written_again(bench, path, State.RECOVERED)
+
+    def test_a_database_that_cannot_tell_is_cut(self, bench: Bench, path: Path) -> None:
+        fill(bench)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        # Nothing that is there can be read.
+        os.truncate(f"{path}-wal", 32)
+        engine(bench)._connection.execute("PRAGMA shrink_memory")  # type: ignore[union-attr]
+        bench.write(operations.store, "k", 2)
+        assert_written_again(bench, path, State.RECOVERED)
+
+    def test_where_the_log_is_being_written_back_it_is_asked_again(
+        self, bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(bench)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        real = engine(bench)._connection
+
+        class Busy:
+            """A connection for which another one writes the log back just now."""
+
+            def execute(self, statement: str) -> Any:
+                assert real is not None
+                if "wal_checkpoint" in statement:
+                    return real.execute("SELECT 1, -1, -1")
+                return real.execute(statement)
+
+        with monkeypatch.context() as busy:
+            busy.setattr(engine(bench), "_connection", Busy())
+            with pytest.raises(UnavailableError, match="not stored: its log is being written back"):
+                bench.write(operations.store, "k", 2)
+        assert ticks(bench) is State.OK
+        assert_well(bench)
+
+    def test_an_empty_one_without_its_log_is_left(self, bench: Bench, path: Path) -> None:
+        fill(bench)
+        os.truncate(path, 0)
+        Path(f"{path}-wal").unlink()
+        bench.write(operations.store, "k", 2)
+        assert_written_again(bench, path, State.OK)
+
+    def test_one_that_was_lost_before_a_stop_is_written_before_it(self, bench: Bench, path: Path) -> None:
+        fill(bench)
+        items = bench.cache.items()
+        path.unlink()
+        bench.reopen()
+        assert bench.cache.items() == items
+
+    def test_one_that_was_lost_during_a_reload_is_written_at_its_end(self, bench: Bench, path: Path) -> None:
+        fill(bench)
+        engine(bench).close()
+        path.unlink()
+        assert engine(bench).open() is None
+        assert_written_again(bench, path, State.OK)
+
+    def test_one_that_is_as_it_was_is_opened_again_with_its_log(self, path: Path) -> None:
+        place = Place(str(path))
+        place.take(0o600, (-1, -1))
+        log = Path(f"{path}-wal")
+        log.write_text("a log")
+        place.opened(tell=False)
+        place.take(0o600, (-1, -1))
+        assert log.read_text() == "a log"
+        place.release()
 
 
 class TestThePath:

@@ -142,11 +142,8 @@ class Place:
     def has_moved(self) -> bool:
         """Whether the files that are open are not the ones that others find any more, or the log has been cut."""
         try:
-            size = os.lseek(self._log, 0, os.SEEK_END)
-            if size != self._log_size:
-                if size < self._log_size and size < LARGE_LOG:
-                    return True
-                self._log_size = size
+            if os.lseek(self._log, 0, os.SEEK_END) < self._log_size:
+                return True
             found = os.stat(self._folder)
             # Not when it was modified: whoever unpacks an archive there sets that back.
             changed = found.st_ctime, found.st_ino, found.st_dev
@@ -212,9 +209,17 @@ class Place:
             return True
 
     def bump(self) -> None:
-        """Tell readers that something has changed."""
+        """Tell readers that something has changed; it is in the log."""
         self._generation = (self._generation + 1) % generation.GONE
         self.beat()
+        self.see_log()
+
+    def see_log(self) -> None:
+        """Take note that the log is as long as a commit has left it."""
+        try:  # noqa: SIM105 - this runs at every commit
+            self._log_size = os.lseek(self._log, 0, os.SEEK_END)
+        except OSError:
+            pass
 
     def beat(self) -> None:
         """Show readers that supervisord is there."""

@@ -372,6 +372,7 @@ class SqliteEngine:
         dropped = min(self._memory().since, self.revision - 1)
         with suppress(sqlite3.Error):  # it is tried again
             self._cursor.execute(_DROP, (dropped, _TRIM_AT_ONCE))
+            self._place.see_log()
 
     def _tell_ends(self) -> None:
         """Write when entries end as the wall clock counts it, which has been set: others know no other clock."""
