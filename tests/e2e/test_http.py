@@ -345,7 +345,8 @@ def test_a_key_of_a_batch_may_be_called_as_a_date_is(web: Web, proxy: Any, value
     assert web.post("batch", {"store": {"$dateTime": value}, "if": {"$dateTime": ""}}).status == 200
     assert exact(proxy.fetch("$dateTime")) == exact(as_python(value))
     problem(web.post("batch", {"store": {"$dateTime": 1}, "if": {"$dateTime": "1"}}), 412)
-    problem(web.post("batch", {"store": {"k": {"$dateTime": "now"}}}), 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)
+    told_why = problem(web.post("batch", {"store": {"k": {"$dateTime": "now"}}}), 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)
+    assert told_why["detail"].startswith("store['k']: $dateTime must be a date")
     problem(web.post("batch", {"store": {"k": None}}), 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)
     assert web.post("batch", {"delete": ["$dateTime"]}).status == 200
 

@@ -15,6 +15,7 @@ from scripts import release
 
 import supervisor_cache
 from supervisor_cache.server.rpc import API_VERSION
+from tests.conftest import missing
 from tests.harness import running
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what has been built from the last commit."""
     if not (ROOT / ".git").exists():
-        pytest.skip("this is no checkout: there is no commit to build from")
+        missing("a checkout, with a commit to build from,")
     folder = tmp_path_factory.mktemp("dist")
     # Raises where two builds differ.
     release.build(folder)

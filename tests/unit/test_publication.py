@@ -61,6 +61,11 @@ def test_what_is_not_given_is_not_said(store: Any, delete: Any, body: object) ->
             {"$dateTime": dt.datetime(2026, 11, 3, 12)},  # noqa: DTZ001 - XML-RPC has no zone
             [],
         ),
+        (
+            rb'{"store": {"\u0024dateTime": [{"$dateTim\u0065": "2026-11-03T12:00:00"}, {"$dateTime": 1, "x": 2}]}}',
+            {"$dateTime": [dt.datetime(2026, 11, 3, 12), {"$dateTime": 1, "x": 2}]},  # noqa: DTZ001 - likewise
+            [],
+        ),
     ],
 )
 def test_each_part_may_be_left_out(body: bytes, store: object, delete: object) -> None:
@@ -75,7 +80,9 @@ def test_each_part_may_be_left_out(body: bytes, store: object, delete: object) -
         (b'{"store": null}', '"store" must be an object and "delete" an array'),
         (b'{"store": {"a": {"b": null}}}', r"store\['a'\]\['b'\]: nil cannot be stored"),
         (b'{"store": {"a": {"$dateTime": "now"}}}', r"store\['a'\]: \$dateTime must be a date"),
-        (b'{"store": {"a": %s}}' % (b"[" * 40 + b"]" * 40), r"store\['a'\]: nested deeper than 32"),
+        (b'{"store": {"a": %s}}' % (b"[" * 40 + b"]" * 40), r"store\['a'\](\[0\])+: nested deeper than 32$"),
+        (b'{"store": {"a": %s"$dateTime"%s}}' % (b"[" * 40, b"]" * 40), r"store\['a'\]: nested deeper than 32$"),
+        (b'{"store": {"a": 1, "a": 2}}', "value: a name stands twice in one object"),
         (b'{"$dateTime": "2026-11-03T12:00:00"}', "a publication is an object"),
         (b"[]", 'a publication is an object with "store", "delete" or both'),
         (b'"store"', "a publication is an object"),

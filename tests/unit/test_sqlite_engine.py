@@ -636,6 +636,12 @@ def fill(bench: Bench) -> None:
     bench.write(operations.store, "k", 1)
 
 
+def write_back(path: Path) -> None:
+    """Write the log back and cut it, as another program may."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def assert_written_again(bench: Bench, path: Path, state: State) -> None:
     assert engine(bench).state is state
     assert_agreement(path, bench.cache.content())
@@ -660,8 +666,7 @@ class TestHarm:
 
     def test_a_database_that_was_cut_is_noticed_in_time(self, bench: Bench, path: Path) -> None:
         fill(bench)
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        write_back(path)
         bench.write(operations.store, "k", 2)
         ticks(bench, 6)
         assert_well(bench)
@@ -671,8 +676,7 @@ class TestHarm:
 
     def test_a_database_that_cannot_tell_is_cut(self, bench: Bench, path: Path) -> None:
         fill(bench)
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        write_back(path)
         bench.write(operations.store, "k", 2)
         # It is as long as it has to be, and cannot be brought up to date.
         os.truncate(f"{path}-wal", 32)
@@ -683,8 +687,7 @@ class TestHarm:
         self, bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fill(bench)
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        write_back(path)
         real = engine(bench)._connection
 
         class Busy:

@@ -5,10 +5,11 @@ A dateTime is ``{"$dateTime": "2026-11-03T12:00:00"}``.
 
 import datetime as dt
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
-from supervisor_cache.core.text import utf8_length, xml_growth
+from supervisor_cache.core.text import shown, utf8_length, xml_growth
 from supervisor_cache.core.values import (
     DATETIME_NAME,
     MAX_DEPTH,
@@ -25,6 +26,8 @@ from supervisor_cache.errors import InvalidArgumentsError
 # memory, and the garbage collector walks through all of them again and again.
 Packed: TypeAlias = "str | bool | int | float | dt.datetime | bytes"
 
+# An object that stands for a date; any of the letters of its name may be escaped.
+_MAY_BE_DATE = re.compile(re.escape(DATETIME_NAME) + r"|\\u00[2-7]")
 _DATETIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 # The two around a string.
 QUOTES = 2
@@ -115,19 +118,27 @@ def from_json(text: str) -> Value:
     return value
 
 
-def parse_json(text: str, *, dates: bool = True) -> Value:
-    """Read JSON as `from_json` does, but for what `check_value` refuses: null and what is nested too deep.
+def parse_json(text: str) -> Value:
+    """Read JSON as `from_json` does, but for what `check_value` refuses: null and what is nested too deep."""
+    return _parsed(text, _object)
 
-    Without ``dates`` they stay objects: of a message around values, whose own names may be ``$dateTime``, too. Those of
-    its values are then made by `with_dates`.
+
+def parse_message(text: str, member: str) -> Any:
+    """Read a message as `parse_json` does a value; its ``member`` has values by key.
+
+    Only in those values does an object stand for a date: a key may be ``$dateTime``, too.
     """
+    message: Any = _parsed(text, _names)
+    values = message.get(member) if isinstance(message, dict) else None
+    if isinstance(values, dict) and _MAY_BE_DATE.search(text):  # seldom, and to walk through all of it takes long
+        message[member] = {key: _dated(value, f"{member}[{shown(key, 40)}]") for key, value in values.items()}
+    return message
+
+
+def _parsed(text: str, make: Callable[[list[tuple[str, Any]]], Any]) -> Value:
     try:
         value: Value = json.loads(
-            text,
-            object_pairs_hook=_object if dates else _names,
-            parse_int=_integer,
-            parse_constant=_constant,
-            parse_float=float,
+            text, object_pairs_hook=make, parse_int=_integer, parse_constant=_constant, parse_float=float
         )
     except MisfitError as error:
         raise InvalidArgumentsError(f"value: {error.reason}") from None
@@ -139,16 +150,11 @@ def parse_json(text: str, *, dates: bool = True) -> Value:
     return value
 
 
-def with_dates(value: Any) -> Any:
-    """Answer ``value`` with a date for each object that stands for one.
-
-    Raises:
-        InvalidArgumentsError: There is no such date, or it is nested too deep.
-    """
+def _dated(value: Any, where: str) -> Any:
     try:
         return _with_dates(value, MAX_DEPTH + 1)
     except MisfitError as error:
-        raise InvalidArgumentsError(f"value: {error.reason}") from None
+        raise InvalidArgumentsError(f"{where}: {error.reason}") from None
 
 
 def _with_dates(value: Any, room: int) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from supervisor_cache.core.codec import parse_json, to_ascii_json, with_dates
+from supervisor_cache.core.codec import parse_message, to_ascii_json
 from supervisor_cache.core.entry import DELETE, STORE, Mutation, Owner
 from supervisor_cache.core.keys import MAX_KEY_BYTES, checked_key
 from supervisor_cache.core.plan import Plan, Terms, View, admit_all, key_of, measured
@@ -39,22 +39,18 @@ def read(body: bytes) -> Publication:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidArgumentsError("not UTF-8") from None
-    message: Any = parse_json(text, dates=False)
+    message: Any = parse_message(text, "store")
     if not isinstance(message, dict) or not message.keys() <= {"store", "delete"} or not message:
         raise InvalidArgumentsError('a publication is an object with "store", "delete" or both')
     store, delete = message.get("store", {}), message.get("delete", [])
     if not isinstance(store, dict) or not isinstance(delete, list):
         raise InvalidArgumentsError('"store" must be an object and "delete" an array')
-    return Publication({key: _value(key, value) for key, value in store.items()}, delete)
-
-
-def _value(key: str, given: Any) -> Any:
-    try:
-        value = with_dates(given)
-        check_value(value)
-    except InvalidArgumentsError as error:
-        raise InvalidArgumentsError(f"store[{shown(key, 40)}]{error.text.removeprefix('value')}") from None
-    return value
+    for key, value in store.items():
+        try:
+            check_value(value)
+        except InvalidArgumentsError as error:
+            raise InvalidArgumentsError(f"store[{shown(key, 40)}]{error.text.removeprefix('value')}") from None
+    return Publication(store, delete)
 
 
 def publish(view: View, owner: Owner, publication: Publication) -> "Plan[int | None]":

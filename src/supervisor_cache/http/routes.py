@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from supervisor_cache.core import operations
 from supervisor_cache.core.answer import Answer
 from supervisor_cache.core.cache import Operation
-from supervisor_cache.core.codec import from_json, parse_json, with_dates
+from supervisor_cache.core.codec import from_json, parse_message
 from supervisor_cache.core.entry import Entry
 from supervisor_cache.core.history import Change
 from supervisor_cache.core.keys import checked_key, checked_prefix
@@ -346,8 +346,6 @@ class Routes:
             return answer(200, {"revision": str(before if done is None else done)})
 
         items, keys = given.get("store", {}), given.get("delete", [])
-        if isinstance(items, dict):
-            items = {key: with_dates(value) for key, value in items.items()}
         self._write(client, reply, operations.batch, items, keys, given.get("if", {}), given.get("options", ""))
 
     def _check_writable(self) -> None:
@@ -461,7 +459,7 @@ def _object(asked: Asked, needed: tuple[str, ...], known: tuple[str, ...]) -> di
     """Read a body that is a JSON object."""
     if not _is_json(asked):
         raise Refused(415, "the body must be JSON, and its Content-Type application/json")
-    given: Any = parse_json(_text(asked), dates=False)
+    given: Any = parse_message(_text(asked), "store")
     if not isinstance(given, dict):
         raise InvalidArgumentsError("the body must be an object")
     for name in given:
