@@ -1143,6 +1143,24 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, cache: Any) -> Non
     until(lambda: focused(page) == "Delete c", "the focus goes to what has taken the place")
 
 
+@pytest.mark.parametrize(("opener", "dialog"), [("Add", "editor"), ("Edit", "editor"), ("Delete", "question")])
+def test_a_dialog_that_closes_takes_the_focus_from_nobody(page: Page, cache: Any, opener: str, dialog: str) -> None:
+    cache.store("a", 1)
+    expect(keys(page)).to_have_count(1)
+    (page.locator("#add") if opener == "Add" else button(page, "a", opener)).click()
+    expect(page.locator(f"#{dialog}")).to_be_visible()
+    # The browser tells of its end a moment later, and a key may have been pressed by then.
+    page.evaluate(
+        """dialog => new Promise(resolve => {
+            document.getElementById(dialog).addEventListener("close", () => setTimeout(resolve))
+            document.getElementById(dialog).close()
+            document.getElementById("tab-entries").focus()
+        })""",
+        dialog,
+    )
+    assert focused(page) == "tab-entries"
+
+
 def test_focus_stays_where_it_is_while_entries_come_and_go_and_change(page: Page, cache: Any) -> None:
     cache.storeMany({"a": 1, "b": 2, "c": 3})
     button(page, "b", "Edit").focus()

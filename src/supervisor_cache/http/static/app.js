@@ -405,6 +405,13 @@ function focusOn(key, control) {
   (found?.querySelector(`[data-control="${control}"]`) ?? $("filter")).focus();
 }
 
+// The browser gives the focus back to the button that opened a dialog, but that may have been made anew behind it. It
+// tells of the end a moment later: who has gone on by then stays there.
+function focusAgainOn(key, control, dialog) {
+  const { activeElement } = document;
+  if (activeElement === document.body || dialog.contains(activeElement)) focusOn(key, control);
+}
+
 function refresh(key) {
   const old = rowOf(key);
   const entry = entries.get(key);
@@ -766,10 +773,8 @@ $("editor-form").onsubmit = (event) => {
   save();
 };
 $("cancel").onclick = () => $("editor").close();
-// The button that opened a dialog may have been made anew behind it.
-$("editor").addEventListener("close", () => {
-  if (editing.key === null) $("add").focus();
-  else focusOn(editing.key, "edit");
+$("editor").addEventListener("close", (event) => {
+  if (editing.key !== null) focusAgainOn(editing.key, "edit", event.target);
 });
 $("add").onclick = () => edits(null);
 
@@ -786,7 +791,7 @@ function asks(key) {
 }
 
 $("keep").onclick = () => $("question").close();
-$("question").addEventListener("close", () => focusOn(doomed.key, "delete"));
+$("question").addEventListener("close", (event) => focusAgainOn(doomed.key, "delete", event.target));
 $("delete").onclick = async () => {
   try {
     const response = await ask(entryPath(doomed.key), {
