@@ -377,3 +377,15 @@ def test_a_client_that_goes_on_sending_behind_its_last_request_costs_nothing(ser
         assert proxy.accounting.in_use() - before < 300 * 70_000 + 4 * 2**20
     until(lambda: proxy.accounting.in_use() - before < GROWTH_BYTES, "all of it is forgotten")
     assert web.delete("/large").status == 204
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_any_number_of_header_lines_with_one_name_holds_nobody_up(servers: list[Server], at: int) -> None:
+    web = Web(servers[at])
+    # Joined one by one they would take minutes, and the answer not come before the time-out.
+    lines = ["a: " + "b" * 20] * 300_000
+    with web.server.connect() as connection:
+        connection.send(web.request("GET", "v1/entries?limit=1", *lines))
+        reply = connection.reply()
+        assert reply is not None
+        assert reply.status == 200

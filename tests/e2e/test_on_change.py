@@ -247,6 +247,22 @@ def test_a_listener_that_is_stopped_acts_upon_what_it_has_been_told_of(started: 
     until(lambda: seen(supervisord, "web")[-1] == "HUP last", "it is acted upon")
 
 
+def test_a_command_that_hangs_is_ended_with_its_listener(started: Callable[..., Supervisord]) -> None:
+    supervisord = started(listener("run", "--settle 0s --run %(here)s/hang.sh"))
+    supervisord.script("hang.sh", '#!/bin/sh\necho $$ >> "$0.pids"\nexec sleep 1000\n')
+    (supervisord.folder / "hang.sh").chmod(0o755)
+    ready(supervisord, "run")
+    pids = supervisord.folder / "hang.sh.pids"
+    for number in (1, 2):
+        supervisord.unix().cache.store("k", number)
+        until(lambda: pids.exists() and pids.read_text().count("\n") == number, "it runs")  # noqa: B023 - at once
+        supervisord.unix().supervisor.stopProcess("run")
+        pid = pids.read_text().split()[-1]
+        until(lambda: not Path("/proc", pid).exists(), "it is gone")  # noqa: B023 - at once
+        supervisord.unix().supervisor.startProcess("run")
+        ready(supervisord, "run")
+
+
 def test_a_process_that_cannot_be_started_keeps_no_other_one_stopped(started: Callable[..., Supervisord]) -> None:
     supervisord = started(listener("again", "--prefix release --settle 0s --restart *:a *:b"), "b")
     supervisord.script("a.sh", "#!/bin/sh\nsleep 1000\n")
@@ -295,6 +311,9 @@ class Acts:
             raise ActionError("not yet")
         self.bursts.append(burst)
         return "done"
+
+    def end(self) -> None:
+        """Nothing goes on."""
 
 
 def working(cache: MemoryCache, prefix: str = "", action: Acts | None = None) -> tuple[Worker, Acts]:

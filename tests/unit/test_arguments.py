@@ -320,6 +320,12 @@ def test_a_date_within_a_value_is_one_again_and_what_only_looks_like_one_is_not(
     [
         ('{"a":1,"a":2}', "value: a name stands twice in one object"),
         ('{"$dateTime":"2026-1-3T1:2:3"}', r'value: \$dateTime must be a date like "2026-11-03T12:00:00"'),
+        ('{"$dateTime":"2026-11-03 12:00:00"}', r"value: \$dateTime must be a date"),
+        ('{"$dateTime":"2026-11-03T12:00:00+00:00"}', r"value: \$dateTime must be a date"),
+        ('{"$dateTime":"2026-11-03T12:00:00.500000"}', r"value: \$dateTime must be a date"),
+        ('{"$dateTime":"20261103T120000"}', r"value: \$dateTime must be a date"),
+        ('{"$dateTime":"2026-11-03T24:00:00"}', r"value: \$dateTime must be a date"),
+        ('{"$dateTime":"2026-11-03"}', r"value: \$dateTime must be a date"),
         ('{"$dateTime":5}', r"value: \$dateTime must be a date"),
         ("12345678901", None),
         ("-2147483648", ""),

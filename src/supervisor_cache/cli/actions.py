@@ -61,6 +61,9 @@ class Action(Protocol):
             again: Whether nothing has since it failed: then only what failed is done again.
         """
 
+    def end(self) -> None:
+        """Have what still goes on end, for the listener does."""
+
 
 class _OnProcesses(ABC):
     """Acts on the processes whose ``GROUP:NAME`` one of ``patterns`` matches, but never on this one itself."""
@@ -79,6 +82,9 @@ class _OnProcesses(ABC):
         self._owed: list[str] = []
         self._stopped: list[str] = []
         self._own = f"{environment.get('SUPERVISOR_GROUP_NAME')}:{environment.get('SUPERVISOR_PROCESS_NAME')}"
+
+    def end(self) -> None:  # noqa: B027 - there is nothing to end
+        """See `Action`: a request to supervisord goes on there."""
 
     def act(self, burst: Burst, *, again: bool) -> str:  # noqa: ARG002 - as `Action`
         """See `Action`."""
@@ -166,6 +172,12 @@ class Run:
             raise UsageError("COMMAND is missing")
         self._words = list(words)
         self._environment = environment
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def end(self) -> None:
+        """See `Action`: the command gets SIGTERM."""
+        if self._running is not None:
+            self._running.terminate()
 
     def act(self, burst: Burst, *, again: bool) -> str:  # noqa: ARG002 - as `Action`
         """See `Action`."""
@@ -187,6 +199,7 @@ class Run:
             )
         except OSError as error:
             raise ActionError(f"{self._words[0]}: {error.strerror}") from None
+        self._running = process
         with suppress(BrokenPipeError):
             process.communicate(burst.value.encode())
         status = process.wait()

@@ -72,6 +72,9 @@ def run(options: Globals, words: Words) -> int:
         # What has been told of is acted upon, once: supervisord has its answer, and will not tell again.
         worker.finish()
         thread.join(_FINISH)
+        if thread.is_alive():
+            # Left behind, it would run beside what the next listener starts, and nobody would know of it.
+            action.end()
     return 0
 
 

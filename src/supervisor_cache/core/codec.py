@@ -28,7 +28,8 @@ Packed: TypeAlias = "str | bool | int | float | dt.datetime | bytes"
 
 # An object that stands for a date; any of the letters of its name may be escaped.
 _MAY_BE_DATE = re.compile(re.escape(DATETIME_NAME) + r"|\\u00[2-7]")
-_DATETIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+# What may be an integer beyond 32 bits.
+_MAY_BE_LARGE = re.compile(f"[0-9]{{{len(str(MIN_INT))}}}")
 # The two around a string.
 QUOTES = 2
 
@@ -136,9 +137,11 @@ def parse_message(text: str, member: str) -> Any:
 
 
 def _parsed(text: str, make: Callable[[list[tuple[str, Any]]], Any]) -> Value:
+    # With a function of our own, reading many integers takes ten times as long.
+    integer = _integer if _MAY_BE_LARGE.search(text) else int
     try:
         value: Value = json.loads(
-            text, object_pairs_hook=make, parse_int=_integer, parse_constant=_constant, parse_float=float
+            text, object_pairs_hook=make, parse_int=integer, parse_constant=_constant, parse_float=float
         )
     except MisfitError as error:
         raise InvalidArgumentsError(f"value: {error.reason}") from None
@@ -175,15 +178,17 @@ def _names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    return _datetimes(_names(pairs))
+    names = _names(pairs)
+    return _datetime(names[DATETIME_NAME]) if len(pairs) == 1 and DATETIME_NAME in names else names
 
 
 def _datetime(text: object) -> dt.datetime:
     try:
-        moment = dt.datetime.strptime(str(text), _DATETIME_FORMAT)  # noqa: DTZ007 - XML-RPC's has no zone
+        moment = dt.datetime.fromisoformat(str(text))
     except ValueError:
         moment = None
-    if moment is None or moment.isoformat() != text:  # strptime also takes "2026-1-3T1:2:3"
+    # fromisoformat also takes other forms; XML-RPC's has no zone, and no fractions.
+    if moment is None or moment.tzinfo is not None or moment.microsecond or moment.isoformat() != text:
         raise MisfitError(f'{DATETIME_NAME} must be a date like "2026-11-03T12:00:00"')
     return moment
 

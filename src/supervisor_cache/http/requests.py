@@ -129,13 +129,12 @@ def target_of(request_line: str) -> Target:
 
 def headers_of(lines: Iterable[str]) -> dict[str, str]:
     """Answer header lines by name in lower case."""
-    found: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for line in lines:
         name, colon, value = line.partition(":")
         if colon:
-            name = name.strip().lower()
-            found[name] = f"{found[name]}, {value.strip()}" if name in found else value.strip()
-    return found
+            found.setdefault(name.strip().lower(), []).append(value.strip())
+    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def key_in_path(text: str) -> str:
