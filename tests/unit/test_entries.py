@@ -1,5 +1,7 @@
 """What reads look at: order, ends and owners stay right whatever comes and goes."""
 
+import sys
+
 import pytest
 
 from supervisor_cache.core import operations
@@ -225,3 +227,13 @@ def test_a_look_counts_for_no_statistics_and_sees_nothing_that_is_over() -> None
     assert bench.cache.peek("k") is None
     counters = bench.cache.counters
     assert (counters.hits, counters.misses, counters.expired) == (0, 0, 1)
+
+
+def test_keys_that_come_and_go_while_nobody_lists_leave_nothing_behind(entries: Entries) -> None:
+    put(entries, 1, **{f"k{number:03}": made() for number in range(100)})
+    for revision in range(2, 5000, 2):
+        put(entries, revision, lock=made())
+        put(entries, revision + 1, lock=None)
+    assert sys.getsizeof(entries._sorted) < 100 * sys.getsizeof(1)
+    put(entries, 5000, lock=made())
+    assert entries.keys() == [*(f"k{number:03}" for number in range(100)), "lock"]

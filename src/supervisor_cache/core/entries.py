@@ -138,6 +138,9 @@ class Entries:
             # Of many commits that follow each other, only who reads has it sorted.
             self._is_sorted = False
             self._sorted.extend(added)
+            if len(self._sorted) > 2 * len(self.by_key) + _MANY:
+                # Where nobody lists, what comes and goes again and again would stay there for ever.
+                self._sorted = self._held()
             return
         for key in removed:
             del self._sorted[bisect_left(self._sorted, key)]
@@ -145,10 +148,13 @@ class Entries:
             insort(self._sorted, key)
 
     def _sort(self) -> None:
-        # What has gone and come again stands there twice; nearly all of it is in order.
-        self._sorted = [key for key in dict.fromkeys(self._sorted) if key in self.by_key]
+        self._sorted = self._held()
         self._sorted.sort()
         self._is_sorted = True
+
+    def _held(self) -> list[str]:
+        # What has gone and come again stands there twice; nearly all of it is in order, which sorts fast.
+        return [key for key in dict.fromkeys(self._sorted) if key in self.by_key]
 
 
 class _Deadlines:
