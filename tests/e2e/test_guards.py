@@ -116,6 +116,25 @@ def test_a_reload_brings_the_new_limit_and_the_new_names_to_each_server(start: S
         )
 
 
+@pytest.mark.parametrize("path", ["/RPC2", "/cache/v1/entries/k", "/cache/v1/values/k"])
+@pytest.mark.parametrize("ends", [[], ["Connection: close"], ["Connection: Keep-Alive"]], ids=str)
+def test_the_answer_reaches_a_client_that_sends_all_of_a_body_that_is_refused(
+    server: Server, path: str, ends: list[str]
+) -> None:
+    size = 4096 * KIB
+    headers = [*server.login, f"Host: {server.host}", *ends, f"Content-Length: {size}"]
+    asked = request("PUT" if "v1" in path else "POST", path, headers)
+    for sent in (asked, asked.replace(b"HTTP/1.1", b"HTTP/1.0")):
+        with server.connect() as connection:
+            connection._socket.sendall(sent)
+            for _ in range(size // (64 * KIB)):
+                connection._socket.sendall(b"x" * 64 * KIB)
+            reply = connection.reply()
+            assert reply is not None
+            assert reply.status == 413
+            assert connection.is_closed()
+
+
 @pytest.mark.parametrize("length", ["9" * 18, "9" * 19, "1" + "0" * 30, "9" * 300], ids=len)
 def test_a_length_of_many_digits_is_too_large_like_any_other(server: Server, length: str) -> None:
     assert_refused(server, 413, "POST", "/RPC2", [*server.login, f"Content-Length: {length}"])

@@ -227,6 +227,10 @@ def close_unread(channel: http_channel, left: int) -> None:
     So what was announced is taken, and forgotten.
     """
     if 0 < left <= _MOST_DISCARDED and not channel.ac_out_buffer:
+        due = channel.producer_fifo.list
+        if due and due[-1] is None:
+            # The client has asked for it (Connection: close, HTTP/1.0): Supervisor would close as soon as it can.
+            del due[-1]
         channel.current_request = _Discard(channel)
         channel.set_terminator(left)
         with contextlib.suppress(OSError):
