@@ -7,6 +7,7 @@ import resource
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from supervisor_cache.client import local
 from supervisor_cache.core import generation, operations
 from supervisor_cache.core.engine import State
 from supervisor_cache.core.entry import Owner
@@ -439,6 +441,32 @@ class TestTheEnds:
         ticks(bench)
         assert ends(path) == {"k": pytest.approx(before["k"] + 3600)}
         assert_well(bench)
+
+    @pytest.mark.parametrize("step", [3600.0, -3600.0])
+    def test_who_reads_all_before_they_are_told_reads_them_again(
+        self, bench: Bench, path: Path, step: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sqlite, "_ENDS_AT_ONCE", 2)
+        monkeypatch.setattr(local, "elapsed", bench.clock.elapsed)
+        monkeypatch.setattr(time, "time", bench.clock.wall)
+        for number in range(3):
+            bench.write(operations.store, f"k{number}", number, {"ttl": 600})
+        bench.write(operations.store, "never", 1)
+        with closing(local.open_local(path)) as old:
+            assert len(old) == 4
+            told = old.entry("k0").expires
+            bench.clock.now += step
+            with closing(local.open_local(path)) as new:
+                assert len(old) == 4
+                bench.write(operations.store, "never", 2)
+                assert new["never"] == 2
+                for _ in range(2):
+                    ticks(bench, 0.1)
+                for reader in (old, new):
+                    assert dict(reader) == {"k0": 0, "k1": 1, "k2": 2, "never": 2}
+                    assert reader.entry("k0").expires == pytest.approx(told + step)
+                bench.clock.pass_by(601)
+                assert list(old) == list(new) == ["never"]
 
     def test_a_clock_that_is_slewed_is_not_set(self, bench: Bench, path: Path) -> None:
         bench.write(operations.store, "k", 1, {"ttl": 60})

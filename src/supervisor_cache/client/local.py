@@ -115,6 +115,7 @@ class LocalCache(Mapping[str, Value]):
         self._nothing = memoryview(bytes(generation.BYTES)).cast("Q")
         self._generation = self._nothing
         self._file: tuple[int, int] = (0, 0)
+        self._epoch = b""
         self._database: object = None
         self._failing_since = math.inf
         self._connection: sqlite3.Connection | None = None
@@ -263,10 +264,10 @@ class LocalCache(Mapping[str, Value]):
             if (found.st_dev, found.st_ino) == self._file or found.st_size < generation.BYTES:
                 return
             self._unmap()
-            self._map = mmap.mmap(descriptor, generation.BYTES, prot=mmap.PROT_READ)
+            self._map = mmap.mmap(descriptor, min(found.st_size, generation.EPOCH.stop), prot=mmap.PROT_READ)
             self._file = found.st_dev, found.st_ino
             self._seen = _NOT_READ
-            self._generation = memoryview(self._map).cast("Q")
+            self._generation = memoryview(self._map)[: generation.BYTES].cast("Q")
         except (OSError, ValueError):
             self._unmap()
         finally:
@@ -304,15 +305,19 @@ class LocalCache(Mapping[str, Value]):
             self._connection.text_factory = decoded
             self._database = files
             self._revision = 0
+        # Before the database, which is written before it.
+        epoch = b"" if self._map is None else self._map[generation.EPOCH]
         execute = self._connection.execute
         execute("BEGIN")
         try:
             first, newest = execute(_BOUNDS).fetchone()
-            if self._revision and first is not None and first <= self._revision <= newest:
+            knows = self._revision and epoch == self._epoch
+            if knows and first is not None and first <= self._revision <= newest:
                 self._read_changes(self._connection)
             else:
                 self._take_all(execute(_ALL).fetchall())
             self._revision = newest or 0
+            self._epoch = epoch
         finally:
             self._connection.rollback()
 

@@ -31,9 +31,9 @@ class Trouble(Exception):  # noqa: N818 - it is told, not raised at anybody
 class Place:
     """The path of a database, taken by one supervisord at a time.
 
-    The generation file beside the database is 8 bytes that readers map into their memory, then the process id of the
-    supervisord that holds it and a mark of its own. It is written with ``pwrite`` alone, never replaced, never made
-    shorter.
+    The generation file beside the database is 8 bytes that tell readers, who map it into their memory, of a change,
+    then the process id of the supervisord that holds it, a mark of its own, and how often it has written what no change
+    in the history tells. It is written with ``pwrite`` alone, never replaced, never made shorter.
 
     Attributes:
         changed_hands: Whether another supervisord has written to the database since this one had let go of it.
@@ -50,6 +50,7 @@ class Place:
         self._descriptor = -1
         # A process id may be that of several, in containers that share a folder.
         self._mark = os.urandom(8)
+        self._tellings = 0
         self.changed_hands = False
         self._made: tuple[int, int] = (0, 0)
         self._identity: tuple[int, int] = (0, 0)
@@ -214,6 +215,16 @@ class Place:
         self.beat()
         self.see_log()
 
+    def bump_epoch(self) -> None:
+        """Tell readers that more is another one than the history says: they read all of it."""
+        self._tellings += 1
+        with suppress(OSError):
+            os.pwrite(self._descriptor, self._epoch(), generation.EPOCH.start)
+        self.bump()
+
+    def _epoch(self) -> bytes:
+        return self._mark + self._tellings.to_bytes(8, "little")
+
     def see_log(self) -> None:
         """Take note that the log is as long as a commit has left it."""
         try:  # noqa: SIM105 - this runs at every commit
@@ -288,7 +299,7 @@ class Place:
                     raise
                 raise Trouble(f"in use by pid {_holder(descriptor)}") from None
             number = int.from_bytes(os.pread(descriptor, generation.BYTES, 0), "little")
-            is_own = os.pread(descriptor, len(self._mark), 2 * generation.BYTES) == self._mark
+            is_own = os.pread(descriptor, len(self._mark), generation.EPOCH.start) == self._mark
             if made or number == generation.GONE or is_own:  # or a copy of before, that somebody has put back
                 number = self._generation
             if self._generation and number != self._generation:
@@ -296,7 +307,7 @@ class Place:
             self._generation = number
             self._permit(descriptor)
             data = self._generation.to_bytes(generation.BYTES, "little") + os.getpid().to_bytes(8, "little")
-            os.pwrite(descriptor, data + self._mark, 0)
+            os.pwrite(descriptor, data + self._epoch(), 0)
         except BaseException:
             os.close(descriptor)
             raise

@@ -401,7 +401,9 @@ class SqliteEngine:
                 self._fail(error)
             return
         del self._untold[-_ENDS_AT_ONCE:]
-        self._place.bump()
+        if not self._untold:
+            # Who has read them since the clock was set has counted them wrong, and no change tells of them.
+            self._place.bump_epoch()
 
     # Trouble
 
