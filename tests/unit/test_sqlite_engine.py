@@ -21,7 +21,7 @@ from supervisor_cache.core.engine import State
 from supervisor_cache.core.entry import Owner
 from supervisor_cache.engines import files, sqlite
 from supervisor_cache.engines.files import Place, Trouble
-from supervisor_cache.engines.sqlite import Options, SqliteEngine
+from supervisor_cache.engines.sqlite import Options, SqliteEngine, _write_back
 from supervisor_cache.errors import UnavailableError, UnknownOutcomeError
 from tests.database import assert_agreement, rows
 from tests.model import Bench
@@ -733,6 +733,89 @@ class TestHarm:
                 bench.write(operations.store, "k", 2)
         assert ticks(bench) is State.OK
         assert_well(bench)
+
+    @pytest.mark.parametrize("says", ["database is locked", "database or disk is full"])
+    def test_one_that_cannot_be_asked_just_now_is_not_taken_for_cut(
+        self, bench: Bench, path: Path, says: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(bench)
+        write_back(path)
+        real = engine(bench)._connection
+
+        class Hindered:
+            """A connection for which the disk is full, or another program holds the database."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def execute(self, statement: str) -> Any:
+                assert real is not None
+                if "wal_checkpoint" in statement:
+                    raise sqlite3.OperationalError(says)
+                return real.execute(statement)
+
+        with monkeypatch.context() as hindered:
+            hindered.setattr(engine(bench), "_connection", Hindered())
+            with pytest.raises(UnavailableError, match=f"not stored: {says}"):
+                bench.write(operations.store, "k", 2)
+        assert ticks(bench) is State.OK
+        bench.write(operations.store, "k", 3)
+        assert_well(bench)
+        assert not list(path.parent.glob("*corrupt*"))
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "DROP TABLE entries",
+            "DROP TABLE changes",
+            "DROP TABLE changes; DROP TABLE entries",
+            "ALTER TABLE entries ADD COLUMN theirs",
+        ],
+    )
+    def test_tables_that_another_program_has_changed_are_set_aside(
+        self, bench: Bench, path: Path, statement: str
+    ) -> None:
+        fill(bench)
+        with closing(sqlite3.connect(path)) as other:
+            other.executescript(statement)
+        with pytest.raises(UnavailableError, match=r"entries|changes"):
+            bench.write(operations.store, "k", 2)
+        assert ticks(bench) is State.RECOVERED
+        assert "its tables were changed while in use (" in engine(bench).detail
+        bench.write(operations.store, "k", 3)
+        assert_written_again(bench, path, State.RECOVERED)
+        assert [
+            found.name for found in path.parent.glob("cache.db.corrupt-*") if found.name[-4:] not in {"-wal", "-shm"}
+        ]
+
+    def test_without_a_descriptor_for_the_log_it_is_looked_at_all_the_same(
+        self, bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = os.open
+
+        def opened(name: str, *args: Any) -> int:
+            if str(name).endswith("-wal"):
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return real(name, *args)
+
+        bench.close()
+        with monkeypatch.context() as hindered:
+            hindered.setattr(os, "open", opened)
+            bench.open()
+        fill(bench)
+        with monkeypatch.context() as untouched:
+            # All is not compared at each write.
+            untouched.setattr(engine(bench), "_slices", pytest.fail)
+            bench.write(operations.store, "k", 2)
+        os.truncate(f"{path}-wal", 32)
+        bench.write(operations.store, "k", 3)
+        assert_written_again(bench, path, State.RECOVERED)
+
+    def test_one_that_is_lost_is_not_made_by_writing_back_its_log(self, bench: Bench, path: Path) -> None:
+        fill(bench)
+        path.unlink()
+        _write_back(str(path), threading.Event())
+        assert not path.exists()
 
     def test_an_empty_one_without_its_log_is_left(self, bench: Bench, path: Path) -> None:
         fill(bench)

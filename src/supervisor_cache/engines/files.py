@@ -143,7 +143,7 @@ class Place:
     def has_moved(self) -> bool:
         """Whether the files that are open are not the ones that others find any more, or the log has been cut."""
         try:
-            if os.lseek(self._log, 0, os.SEEK_END) < self._log_size:
+            if self._log_end() < self._log_size:
                 return True
             found = os.stat(self._folder)
             # Not when it was modified: whoever unpacks an archive there sets that back.
@@ -228,9 +228,13 @@ class Place:
     def see_log(self) -> None:
         """Take note that the log is as long as a commit has left it."""
         try:  # noqa: SIM105 - this runs at every commit
-            self._log_size = os.lseek(self._log, 0, os.SEEK_END)
+            self._log_size = self._log_end()
         except OSError:
             pass
+
+    def _log_end(self) -> int:
+        # Descriptors may have run out when it was to be opened.
+        return os.lseek(self._log, 0, os.SEEK_END) if self._log >= 0 else os.stat(self._wal).st_size
 
     def beat(self) -> None:
         """Show readers that supervisord is there."""

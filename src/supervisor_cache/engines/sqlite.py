@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from supervisor_cache.core import rows
 from supervisor_cache.core.engine import Content, Refused, State
@@ -507,9 +508,13 @@ class SqliteEngine:
     def _let_go_of_harmed(self) -> None:
         """Detach from files that are not what they were: memory, which is the truth, is to be written to others."""
         connection = self._connection
-        if connection is None or self._place.is_whole():
+        if connection is None:
             return
-        if not self._place.has_lost_files():
+        if self._place.is_whole():
+            if not self._behind or _has_own_tables(connection):
+                return
+            self._set_aside(ascii(f"its tables were changed while in use ({self.path})")[1:-1])
+        elif not self._place.has_lost_files():
             if not self._is_cut(connection):
                 self._place.see_sizes()
                 return
@@ -532,7 +537,9 @@ class SqliteEngine:
             if size < pages * page_bytes:
                 return True
             _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if _code(error) in _BUSY or _code(error) == _FULL:  # which says nothing about it
+                raise
             return True
         if frames < 0:
             raise Trouble("its log is being written back")
@@ -646,6 +653,14 @@ class _CorruptError(Exception):
     """The database is no database any more."""
 
 
+def _has_own_tables(connection: sqlite3.Connection) -> bool:
+    """Whether they are as this release makes them, or will be made with the first entries."""
+    if not connection.execute("PRAGMA user_version").fetchone()[0]:
+        return True
+    found = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")}
+    return found.issuperset(statement for statements in _MIGRATIONS for statement in statements)
+
+
 def _write_back(path: str, closes: threading.Event) -> None:
     """Copy the write-ahead log into the database; its waits for the disk must not be supervisord's.
 
@@ -653,7 +668,10 @@ def _write_back(path: str, closes: threading.Event) -> None:
     something that came while it was copied, but each round has less to copy and takes less time than the one before.
     """
     with suppress(sqlite3.Error, OSError):
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+        # Not to be made, where it has just been taken away.
+        connection = sqlite3.connect(
+            f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, timeout=0, isolation_level=None
+        )
         try:
             before, end = 0, time.monotonic() + _WRITE_BACK
             while not closes.is_set() and time.monotonic() < end:
