@@ -883,7 +883,8 @@ def test_a_full_disk_is_told_in_one_line(shared: Supervisord, stocked: Any) -> N
 def test_closed_descriptors_give_no_traceback(shared: Supervisord, cache: Any) -> None:
     assert typed(shared, "supervisor-cache store k v >&- 2>&- <&-") == (0, "", "")
     assert cache.fetch("k") == "v"
-    names = ("fetch k", "keys", "export", "config", "completion bash", "lock l{} true", "--help", "--version")
+    two = f"--url {shared.unix_url} --url {shared.unix_url} count"
+    names = ("fetch k", "keys", "export", "config", "completion bash", "lock l{} true", "--help", "--version", two)
     lines = [
         f"supervisor-cache {name.format(number)} {closed}"
         for name in names

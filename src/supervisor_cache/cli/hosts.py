@@ -34,6 +34,7 @@ def run_on_all(verb: Verb, typed: list[str], options: Globals, urls: list[str]) 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = list(pool.map(lambda cache: _ask(verb, words, options.namespace, cache), caches))
     statuses = [0]
+    is_terminal = Out(sys.stdout).is_terminal
 
     def show() -> None:
         for name, answer in zip(names, answers, strict=True):
@@ -42,7 +43,7 @@ def run_on_all(verb: Verb, typed: list[str], options: Globals, urls: list[str]) 
                 complain(about, answer.reason)
                 statuses.append(answer.status)
             elif answer or verb.name == "fetch":
-                host = name.ljust(width) if sys.stdout.isatty() else name
+                host = name.ljust(width) if is_terminal else name
                 Out(sys.stdout, prefix=f"{host}\t").say(answer)
 
     return guarded(show, verb.name, options.namespace) or max(statuses)
