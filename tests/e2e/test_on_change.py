@@ -284,6 +284,22 @@ def test_a_process_that_cannot_be_started_keeps_no_other_one_stopped(started: Ca
     assert seen(supervisord, "b") == ["START"] * 3
 
 
+@pytest.mark.parametrize(("action", "did"), [("--signal HUP", "HUP to web:web"), ("--restart", "restarted web:web")])
+def test_where_nobody_knows_yet_what_runs_it_is_asked_again(
+    started: Callable[..., Supervisord], action: str, did: str
+) -> None:
+    supervisord = started(listener("act", f"--prefix release --settle 0s {action} web:*"), "web")
+    ready(supervisord, "act")
+    away = supervisord.socket_path.with_name("away.sock")
+    supervisord.socket_path.rename(away)
+    supervisord.inet().cache.store("release", 1)
+    until(lambda: "trying again in 2 s" in said(supervisord, "act"), "it is tried again")
+    away.rename(supervisord.socket_path)
+    until(lambda: did in said(supervisord, "act"), "it is done")
+    until(lambda: len(seen(supervisord, "web")) == 2, "it has happened")
+    assert "none of them runs" not in said(supervisord, "act")
+
+
 def test_a_command_takes_a_burst_of_any_number_of_keys(started: Callable[..., Supervisord]) -> None:
     script = "echo $SUPERVISOR_CACHE_CHANGED > $0"
     supervisord = started(listener("run", f"--run sh -c '{script}' %(here)s/count", buffer_size="20000"))

@@ -78,8 +78,8 @@ class _OnProcesses(ABC):
                 raise UsageError(f"{ascii(pattern)[1:-1]}: must be a pattern of GROUP:NAME, as web:*")
         self._transport = transport
         self._patterns = patterns
-        # Where it has not worked; and what we have stopped, and not started again.
-        self._owed: list[str] = []
+        # Where it has not worked, None while that is not known; and what we have stopped, and not started again.
+        self._owed: list[str] | None = None
         self._stopped: list[str] = []
         self._own = f"{environment.get('SUPERVISOR_GROUP_NAME')}:{environment.get('SUPERVISOR_PROCESS_NAME')}"
 
@@ -89,10 +89,12 @@ class _OnProcesses(ABC):
     def act(self, burst: Burst, *, again: bool) -> str:  # noqa: ARG002 - as `Action`
         """See `Action`."""
         failed: dict[str, CacheError] = {}
-        try:
-            names = self._owed if again else list(dict.fromkeys([*self._running(), *self._stopped]))
-        except CacheError as error:
-            raise ActionError(str(error)) from None
+        names, self._owed = self._owed if again else None, None
+        if names is None:
+            try:
+                names = list(dict.fromkeys([*self._running(), *self._stopped]))
+            except CacheError as error:
+                raise ActionError(str(error)) from None
         for name in names:
             try:
                 self._act_on(name)
@@ -101,7 +103,7 @@ class _OnProcesses(ABC):
         self._owed = list(failed)
         if failed:
             raise ActionError("; ".join(f"{name}: {error}" for name, error in failed.items()))
-        return f"{self._did()} {', '.join(names) if names else 'nobody: none of them runs'}"
+        return f"{self._did()} {', '.join(names) if names else 'no process: none of them runs'}"
 
     def _running(self) -> list[str]:
         found = []
