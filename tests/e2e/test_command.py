@@ -1698,6 +1698,10 @@ FINE = "[rpcinterface:cache] is all right: storage memory\n"
             ["note: [program:web] has no stdout_capture_maxbytes, which publishing in cache needs"],
         ),
         (
+            f"{BASE}{SECTION}max_value_bytes = 2MB\n{PLUGIN}", 0, FINE,
+            ["note: [rpcinterface:cache] max_value_bytes is above max_request_bytes, which comes first"],
+        ),
+        (
             f"{BASE}{SECTION.replace('rpcinterface:make_cache', 'rpc:make_cache')}{PLUGIN}", 1, "",
             [
                 "ERROR ([rpcinterface:cache] supervisor.rpcinterface_factory = 'supervisor_cache.rpc:make_cache_",

@@ -482,6 +482,9 @@ def test_a_key_is_named_once(web: Web) -> None:
     for method in ("GET", "PUT", "DELETE"):
         problem(web.ask(method, "v1/entries/k?key=k", body=""), 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)
     problem(web.get("v1/values/k?key=k"), 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)
+    assert web.put("/?key=a/../b", "v").status == 201
+    assert web.get("v1/values/?key=a/../b").body == b"v"
+    assert web.delete("/?key=a/../b").status == 204
     for reply in (web.put("", "v"), web.delete(""), web.get("v1/values")):
         assert "key" in problem(reply, 400, "BAD_ARGUMENTS", BAD_ARGUMENTS)["detail"]
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import schemathesis
@@ -60,7 +61,10 @@ def test_the_description_is_valid(description: Any) -> None:
 
 def test_each_namespace_describes_itself(supervisord: Supervisord, description: Any) -> None:
     other = Web(Server(supervisord, inet=False), "other-one").json("v1/openapi.json")
-    assert other["servers"] == [{"url": "/other-one"}]
+    (server,) = other["servers"]
+    # Also where a proxy has it below a path of its own.
+    for path in ("", "/markers"):
+        assert urljoin(f"http://host{path}/other-one/v1/openapi.json", server["url"]) == f"http://host{path}/other-one"
     assert {**other, "servers": [], "info": {}} == {**description, "servers": [], "info": {}}
 
 

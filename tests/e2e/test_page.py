@@ -519,16 +519,24 @@ def test_a_wrong_key_or_time_to_live_is_told_in_the_dialog_and_changes_nothing(
 
 def test_an_entry_is_deleted_after_a_question(page: Page, cache: Any) -> None:
     cache.storeMany({"k": 1, "other": 2})
+    before = cache.getRevision()
     button(page, "k", "Delete").click()
     expect(page.get_by_role("dialog", name="Delete this entry?")).to_contain_text("k")
     page.get_by_role("button", name="Keep").click()
     gone(page)
     assert cache.getKeys() == ["k", "other"]
     button(page, "k", "Delete").click()
+    page.get_by_role("textbox", name="Note").fill("ada: not needed")
     page.locator("#delete").click()
     gone(page)
     expect(keys(page)).to_have_text(["other"])
     assert cache.getKeys() == ["other"]
+    # The next one has a note of its own.
+    button(page, "other", "Delete").click()
+    page.locator("#delete").click()
+    gone(page)
+    notes = [change["note"] for change in cache.getChanges(before) if change["kind"] == "delete"]
+    assert notes == ["ada: not needed", ""]
 
 
 # Conflicts

@@ -167,6 +167,8 @@ def _notes(found: Configuration, caches: dict[str, Settings]) -> Iterator[str]:
     """Tell what works, and probably not as it was meant."""
     programs = {section.partition(":")[2] for section in found.sections if section.startswith("program:")}
     for name, settings in caches.items():
+        for line in settings.excess():
+            yield f"[rpcinterface:{name}] {line}"
         for pattern in settings.publish:
             program = pattern.partition(":")[2].partition("_")[0]
             options = found.sections.get(f"program:{program}", {})

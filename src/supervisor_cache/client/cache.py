@@ -551,7 +551,7 @@ def _revision(revision: int | None) -> str:
     if revision is None:
         return ""
     if type(revision) is not int or revision < 0:
-        raise InvalidArgumentsError("revision must be an integer of at least 0")
+        raise InvalidArgumentsError("revision must be an integer of at least 0, or None for no entry")
     return str(revision)
 
 

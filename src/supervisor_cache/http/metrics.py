@@ -44,7 +44,7 @@ def metrics(namespace: Namespace, identification: str) -> str:
     add("watchers", "gauge", "Clients that wait for a change.", [({}, stats["watchers"])])
     add("limit", "gauge", "Limits, by option.", [({"option": name}, stats["limits"][name]) for name in _LIMITS])
     add("revision", "gauge", "The newest revision.", [({}, namespace.cache.revision)])
-    add("uptime_seconds", "gauge", "Since supervisord started.", [({}, stats["uptime"])], "seconds")
+    add("uptime_seconds", "gauge", "Since the cache was made.", [({}, stats["uptime"])], "seconds")
     state = str(stats["storage"]["state"])
     add(
         "storage_state",

@@ -376,7 +376,8 @@ def reply(namespace: str) -> Reply:
                 "version": "2.0",
                 "description": "Small runtime markers inside supervisord.",
             },
-            "servers": [{"url": f"/{namespace}"}],
+            # From where this is: a proxy may have it under another path.
+            "servers": [{"url": f"../../{namespace}"}],
             "paths": _PATHS,
             # Where the server has a user and a password.
             "security": [{}, {"login": []}],

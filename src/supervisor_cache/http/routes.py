@@ -381,9 +381,11 @@ class Routes:
     def _key(self, asked: Asked, start: str, *known: str) -> str | None:
         """Answer the key in the path or in the query; None where there is none."""
         if asked.path.startswith(start + "/"):
-            if asked.query and "key" in asked.parameters("key", *known):
+            text = asked.path[len(start) + 1 :]
+            if not asked.query or "key" not in asked.parameters("key", *known):
+                return key_in_path(text)
+            if text:
                 raise InvalidArgumentsError("the key stands in the path and in the query")
-            return key_in_path(asked.path[len(start) + 1 :])
         return asked.parameters("key", *known).get("key")
 
 

@@ -88,15 +88,8 @@ class Namespace:
             self.cache.observers += (self.storage.mirror,)
         if settings.etcd is not None:
             self.cache.observers += (self._see_owners,)
-        limits = settings.limits
-        for larger, smaller in (
-            ("max_key_bytes", "max_total_bytes"),
-            ("max_value_bytes", "max_total_bytes"),
-            ("max_value_bytes", "max_request_bytes"),
-        ):
-            sizes = {**limits._asdict(), "max_request_bytes": settings.max_request_bytes}
-            if sizes[larger] > sizes[smaller]:
-                self._log.warning(f"{self.name}: {larger} is above {smaller}, which comes first")
+        for line in settings.excess():
+            self._log.warning(f"{self.name}: {line}")
 
     def open(self) -> None:
         """Begin to work: supervisord is in its loop."""

@@ -5,7 +5,7 @@ import os
 import pwd
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from supervisor_cache.core.keys import MAX_KEY_BYTES, checked_prefix
@@ -79,6 +79,17 @@ class Settings(NamedTuple):
     http: bool = False
     confine: frozenset[str] = frozenset()
     metrics_prefix: str = ""
+
+    def excess(self) -> Iterator[str]:
+        """Tell which limit cannot be reached, for another one comes first."""
+        sizes = {**self.limits._asdict(), "max_request_bytes": self.max_request_bytes}
+        for larger, smaller in (
+            ("max_key_bytes", "max_total_bytes"),
+            ("max_value_bytes", "max_total_bytes"),
+            ("max_value_bytes", "max_request_bytes"),
+        ):
+            if sizes[larger] > sizes[smaller]:
+                yield f"{larger} is above {smaller}, which comes first"
 
 
 class SettingsError(ValueError):

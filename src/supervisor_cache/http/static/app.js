@@ -786,6 +786,7 @@ function asks(key) {
   doomed = { key, revision: entries.get(key)?.revision };
   problem("", "question-problem");
   $("question-key").textContent = key;
+  $("question-note").value = "";
   $("question").showModal();
   $("keep").focus();
 }
@@ -794,7 +795,8 @@ $("keep").onclick = () => $("question").close();
 $("question").addEventListener("close", (event) => focusAgainOn(doomed.key, "delete", event.target));
 $("delete").onclick = async () => {
   try {
-    const response = await ask(entryPath(doomed.key), {
+    const note = $("question-note").value;
+    const response = await ask(entryPath(doomed.key, note ? { note } : {}), {
       method: "DELETE",
       headers: { "If-Match": `"${doomed.revision}"` },
     });
