@@ -34,6 +34,9 @@ class _Host:
     def wake_deferred(self) -> None:
         pass
 
+    def hold_deferred(self) -> None:
+        pass
+
 
 class Inside:
     """One case, without a supervisord."""

@@ -3,12 +3,13 @@
 import socket
 import xmlrpc.client
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.conftest import StartSupervisord
 from tests.e2e.raw import LOGIN, Reply, Server, post, request
-from tests.harness import PASSWORD, USER, running
+from tests.harness import PASSWORD, USER, running, until
 
 KIB = 1024
 LIMIT = 16 * KIB
@@ -22,6 +23,7 @@ CHANGING = ["POST", "PUT", "DELETE", "PATCH", "MKCOL", "post"]
 OF_THE_GUARD = {403, 411, 413, 421}
 
 COUNT = xmlrpc.client.dumps((), "cache.getCount").encode()
+STORE = xmlrpc.client.dumps(("behind", True), "cache.store").encode()
 SMUGGLED = post(xmlrpc.client.dumps(("smuggled", True), "cache.store").encode())
 
 
@@ -133,6 +135,57 @@ def test_the_answer_reaches_a_client_that_sends_all_of_a_body_that_is_refused(
             assert reply is not None
             assert reply.status == 413
             assert connection.is_closed()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"x" * 4096 * KIB + b"\r\n\r\n" + b"x" * KIB,
+        b"\r\n\r\n",
+        request("POST", "/RPC2", [f"Content-Length: {LIMIT + 1}"]) + b"x" * LIMIT,
+        request("POST", "/RPC2", [f"Content-Length: {len(STORE)}"], STORE),
+    ],
+    ids=["no request", "nothing", "too large", "a request"],
+)
+def test_what_comes_behind_a_request_whose_reply_is_deferred_is_not_taken_in(server: Server, behind: bytes) -> None:
+    cache = server.supervisord.unix().cache
+    cache.delete("behind")
+    wait = xmlrpc.client.dumps((cache.getRevision(), 30.0), "cache.wait").encode()
+    memory = server.supervisord.resident_kilobytes()
+    with server.connect() as connection:
+        connection.send(request("POST", "/RPC2", [*server.login, f"Content-Length: {len(wait)}"], wait) + behind)
+        until(lambda: cache.getStats()["watchers"] == 1, "it waits")
+        connection.send(behind)
+        cache.store("k", 1)
+        reply = connection.reply()
+        assert reply is not None
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        answer: Any = xmlrpc.client.loads(reply.body)[0][0]
+        assert answer["changed"] is True
+        connection.send(behind)
+        assert connection.is_closed()
+    assert cache.fetchMany(["behind"]) == {}
+    cache.delete("k")
+    assert server.supervisord.resident_kilobytes() - memory < 4096
+    assert "unmarshallable" not in server.supervisord.log
+
+
+def test_blank_lines_behind_a_request_whose_reply_is_deferred_are_none(server: Server) -> None:
+    cache = server.supervisord.unix().cache
+    wait = xmlrpc.client.dumps((cache.getRevision(), 30.0), "cache.wait").encode()
+    asked = request("POST", "/RPC2", [*server.login, f"Content-Length: {len(wait)}"], wait) + b"\r\n"
+    with server.connect() as connection:
+        connection.send(asked)
+        until(lambda: cache.getStats()["watchers"] == 1, "it waits")
+        cache.store("k", 1)
+        reply = connection.reply()
+        assert reply is not None
+        assert "connection" not in reply.headers
+        cache.delete("k")
+        connection.send(request("POST", "/RPC2", [*server.login, f"Content-Length: {len(COUNT)}"], COUNT))
+        reply = connection.reply()
+        assert reply is not None
+        assert answers_the_count(reply)
 
 
 @pytest.mark.parametrize("length", ["9" * 18, "9" * 19, "1" + "0" * 30, "9" * 300], ids=len)

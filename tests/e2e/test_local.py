@@ -218,10 +218,11 @@ def test_read_permission_alone_is_enough(supervisord: Supervisord, state: str) -
     assert (read.stdout, read.stderr) == ("v\n", "")
 
 
-def test_without_permission_it_says_so(supervisord: Supervisord) -> None:
+@pytest.mark.parametrize(("file", "folder"), [(0o600, 0o711), (0o644, 0o700)])
+def test_without_permission_it_says_so(supervisord: Supervisord, file: int, folder: int) -> None:
     for path in supervisord.folder.glob("cache.db*"):
-        path.chmod(0o600)
-    supervisord.folder.chmod(0o711)
+        path.chmod(file)
+    supervisord.folder.chmod(folder)
     read = read_as_nobody(supervisord.folder / "cache.db")
     assert read.returncode == 1
     assert "UnavailableError" in read.stderr

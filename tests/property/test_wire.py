@@ -49,6 +49,9 @@ class FakeHost:
     def wake_deferred(self) -> None:
         raise AssertionError("memory answers at once")
 
+    def hold_deferred(self) -> None:
+        raise AssertionError("likewise")
+
 
 class ParserRefusesError(Exception):
     """Supervisor answers 400, and the method is never called."""

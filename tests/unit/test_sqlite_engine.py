@@ -811,6 +811,39 @@ class TestHarm:
         bench.write(operations.store, "k", 3)
         assert_written_again(bench, path, State.RECOVERED)
 
+    def test_where_another_program_has_written_the_log_back_nothing_is_compared(
+        self, bench: Bench, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fill(bench)
+        write_back(path)
+        with monkeypatch.context() as untouched:
+            untouched.setattr(engine(bench), "_slices", pytest.fail)
+            bench.write(operations.store, "k", 2)
+            assert ticks(bench, 6) is State.OK
+        assert_well(bench)
+
+    def test_locks_that_sqlite_waits_for_are_seldom_tried(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        fill(bench)
+
+        class Waits:
+            """A cursor that gives up, after 10 s."""
+
+            def execute(self, *_: object) -> None:
+                raise sqlite3.OperationalError("locking protocol")
+
+        with monkeypatch.context() as untouched:
+            untouched.setattr(engine(bench), "_cursor", Waits())
+            with pytest.raises(UnavailableError, match="not stored: locking protocol"):
+                bench.write(operations.store, "k", 2)
+            untouched.setattr(engine(bench), "align", pytest.fail)
+            for _ in range(3):
+                assert ticks(bench, 15) is State.DEGRADED
+                with pytest.raises(UnavailableError):
+                    bench.write(operations.store, "k", 2)
+        assert ticks(bench, 20) is State.OK
+        bench.write(operations.store, "k", 3)
+        assert_well(bench)
+
     def test_one_that_is_lost_is_not_made_by_writing_back_its_log(self, bench: Bench, path: Path) -> None:
         fill(bench)
         path.unlink()

@@ -236,7 +236,7 @@ class LocalCache(Mapping[str, Value]):
         number = self._generation[0]
         if number == self._seen or (now < self._next_attempt and not must):
             return
-        if self._map is None and not self._has_read and not os.path.lexists(self.path):
+        if self._map is None and not self._has_read and not self._is_there():
             return
         try:
             self._read_retrying(_ATTEMPTS if must else 1)
@@ -251,6 +251,15 @@ class LocalCache(Mapping[str, Value]):
             self._failing_since = math.inf
             # Read before the database was: what came in between is read again.
             self._seen = number if self._map is not None and number != generation.GONE else _NOT_READ
+
+    def _is_there(self) -> bool:
+        try:
+            os.lstat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:  # what cannot be looked at must not look like nothing
+            raise UnavailableError(ascii(f"{self.path}: {error.strerror}")[1:-1]) from None
+        return True
 
     def _look_for_generation(self) -> None:
         try:

@@ -78,6 +78,8 @@ _PAGE_BYTES = 4096
 _RETRY = 1.0
 # The same where somebody else had it locked: to ask again costs little.
 _RETRY_BUSY = 0.05
+# The same where somebody else holds locks that no SQLite holds for long: it takes 10 s to give up then.
+_RETRY_PROTOCOL = 60.0
 # Changes after which what the history has dropped is dropped here, as many in one commit, and after which the log is
 # written back: then the next commit has to wait for the disk once.
 _TRIM = 500
@@ -104,6 +106,9 @@ _HEARTBEAT = 5.0
 _CORRUPT = frozenset({11, 26})  # SQLITE_CORRUPT, SQLITE_NOTADB
 _BUSY = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
 _IO_ERROR = 10
+# What it says of files that are shorter than they should be.
+_HARMED = _CORRUPT | {_IO_ERROR}
+_PROTOCOL = 15
 _FULL = 13
 
 _TROUBLE = (sqlite3.Error, OSError, OverflowError, Trouble)
@@ -274,6 +279,10 @@ class SqliteEngine:
         """Do as `retry`, in slices; between two of them others have their turn, but no other method is called."""
         try:
             self._let_go_of_harmed()
+            if self._connection is not None and not self._behind and self.state is not State.DEGRADED:
+                # Another program has written the log back, or touched the folder.
+                self._is_well()
+                return True
             self._attach()
             if not self._read:
                 raise Trouble("it is another one, and has to be read")
@@ -418,7 +427,7 @@ class SqliteEngine:
             return
         self._behind = True
         self._was_full = code == _FULL or getattr(error, "errno", 0) == errno.ENOSPC or self._was_full
-        self._not_before = self._clock.elapsed() + _RETRY
+        self._not_before = self._clock.elapsed() + (_RETRY_PROTOCOL if code == _PROTOCOL else _RETRY)
         if code in _CORRUPT:
             self._detach()
 
@@ -538,9 +547,9 @@ class SqliteEngine:
                 return True
             _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
-            if _code(error) in _BUSY or _code(error) == _FULL:  # which says nothing about it
-                raise
-            return True
+            if _code(error) in _HARMED:
+                return True
+            raise
         if frames < 0:
             raise Trouble("its log is being written back")
         return bool(frames and log_size < _LOG_HEADER + frames * (_FRAME_HEADER + page_bytes))
@@ -689,6 +698,7 @@ _TEXTS = {
     "disk I/O error": 10,
     "malformed": 11,
     "disk is full": 13,
+    "locking protocol": 15,
     "not a database": 26,
 }
 

@@ -4,11 +4,12 @@ import contextlib
 import ipaddress
 import re
 import socket
-from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from supervisor.medusa.http_server import http_channel, http_request
+from supervisor.medusa.xmlrpc_handler import collector
 
 from supervisor_cache.core.text import shown
 from supervisor_cache.http.replies import SAFETY
@@ -29,6 +30,7 @@ _FIELD = re.compile(
     "[ \t]*(?::[ \t]*([^\n]*))?(?![^\n])"
 )
 
+_HEADER_END = b"\r\n\r\n"
 # A larger body than this is cut off.
 _MOST_DISCARDED = 16 * 1024 * 1024
 
@@ -251,6 +253,42 @@ class _Discard:
     def found_terminator(self) -> None:
         """The client has sent all of it."""
         self._channel.close_when_done()
+
+
+def hold_deferred(socket_map: Mapping[int, Any]) -> None:
+    """Take in nothing behind XML-RPC requests whose replies are deferred.
+
+    Supervisor would take what follows for more of that request's body, without end, and parse it once more. It is
+    forgotten instead, and the connection closed behind the reply, so that the client sends it once more.
+    """
+    for channel in list(socket_map.values()):
+        request: Any = getattr(channel, "current_request", None)
+        # The collector of a request whose body is still being read waits for so many bytes.
+        if type(getattr(request, "collector", None)) is collector and channel.get_terminator() == _HEADER_END:
+            request.collector = _Behind(request)
+
+
+class _Behind:
+    """Takes what a client sends behind a request whose reply is still due."""
+
+    def __init__(self, request: http_request) -> None:
+        self._request = request
+
+    def collect_incoming_data(self, _data: bytes) -> None:
+        """Forget it, and all that follows, also while the reply goes out."""
+        channel: Any = self._request.channel
+        channel.set_terminator(None)
+        channel.collect_incoming_data = _forget
+        self._request.header.insert(0, "Connection: close")
+        self._request["Connection"] = "close"
+
+    def found_terminator(self) -> None:
+        """Likewise, of a header that is empty."""
+        self.collect_incoming_data(b"")
+
+
+def _forget(_data: bytes) -> None:
+    """Nobody is to answer it."""
 
 
 def _from_browser(request: http_request) -> bool:

@@ -43,6 +43,9 @@ class Host(Protocol):
     def wake_deferred(self) -> None:
         """Have it look at all deferred replies now."""
 
+    def hold_deferred(self) -> None:
+        """Keep it from reading on where the reply to a request is deferred, this one among them."""
+
 
 class CacheFault(RPCError):  # noqa: N818 - Supervisor's word
     """An error of this package as Supervisor sends it. Its own class, for `RPCError` knows no texts but its own."""
@@ -330,6 +333,7 @@ class CacheNamespaceRPCInterface:
                 raise self._fault(error) from None
 
         answer.when_done(self._host.wake_deferred)
+        self._host.hold_deferred()
         return _deferred(poll)
 
     def _wait(self, since: object, timeout: object, prefix: object) -> Any:
@@ -352,6 +356,7 @@ class CacheNamespaceRPCInterface:
             except Exception as error:
                 raise self._fault(error) from None
 
+        self._host.hold_deferred()
         return _deferred(poll)
 
     def _waited(self, after: int, prefix: str) -> Struct:

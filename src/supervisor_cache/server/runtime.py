@@ -23,7 +23,7 @@ from supervisor_cache.http.handler import CacheHandler, Confinement, with_login
 from supervisor_cache.http.routes import Routes
 from supervisor_cache.http.watching import Watchers
 from supervisor_cache.server.backlog import Backlog
-from supervisor_cache.server.guards import Policy, RequestGuard, local_hosts
+from supervisor_cache.server.guards import Policy, RequestGuard, hold_deferred, local_hosts
 from supervisor_cache.server.log import Log, contain
 from supervisor_cache.server.loop import LoopHook, wake_deferred
 from supervisor_cache.server.namespace import Namespace
@@ -96,6 +96,10 @@ class SupervisordHost:
     def wake_deferred(self) -> None:
         """Have it look at all deferred replies in its next round."""
         wake_deferred(self._options.get_socket_map())
+
+    def hold_deferred(self) -> None:
+        """Have nothing taken in behind a request whose reply is deferred: its connection is closed behind the reply."""
+        hold_deferred(self._options.get_socket_map())
 
 
 class Generation:
