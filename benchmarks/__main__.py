@@ -48,6 +48,7 @@ BENCHMARKS: dict[str, Callable[..., Section]] = {
     "client": client.calling,
     "supervision": supervision.restarting,
     "blocking": blocking.longest_waits,
+    "blocking-sqlite": blocking.longest_waits_on_sqlite,
     "page": page.with_many,
     "shared": shared.beside_a_script,
     "shared-wait": shared.to_another_host,

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 from xmlrpc.client import loads
@@ -19,6 +20,7 @@ from benchmarks.worst_cases import DELETES, HEAVY, READS, SINCE, STORES, Case, w
 
 _GOAL = Goal(Side.AT_MOST, 50)
 _NEXT_ROUND_SECONDS = 0.05
+_SQLITE = {"cache": {"storage": "sqlite:cache.db"}}
 
 
 class _Client(NamedTuple):
@@ -70,14 +72,16 @@ def _measure(client: _Client, case: Case, repetitions: int) -> tuple[float, floa
 
 
 def _figure(client: _Client, case: Case, repetitions: int) -> Figure:
-    beyond, parsing, answered = _measure(client, case, repetitions)
+    figure = _whole_call(client, case, repetitions)
     inside = Inside(case).median(repetitions)
+    in_process = f"in process: method {inside.method * 1000:.1f} ms, reply {inside.reply * 1000:.1f} ms"
+    return replace(figure, detail=f"{figure.detail}; {in_process}")
+
+
+def _whole_call(client: _Client, case: Case, repetitions: int) -> Figure:
+    beyond, parsing, answered = _measure(client, case, repetitions)
     of = ", ".join(filter(None, [case.what, "" if case.state == "empty" else f"of {case.state}"]))
-    detail = (
-        f"{answered}; parsing alone {parsing:.0f} ms; in process: "
-        f"method {inside.method * 1000:.1f} ms, reply {inside.reply * 1000:.1f} ms"
-    )
-    return Figure(f"{case.method}: {of}", beyond, "ms", _GOAL, detail)
+    return Figure(f"{case.method}: {of}", beyond, "ms", _GOAL, f"{answered}; parsing alone {parsing:.0f} ms")
 
 
 def _figures(client: _Client, cases: Sequence[Case], repetitions: int) -> Iterator[Figure]:
@@ -104,3 +108,20 @@ def longest_waits(*, quick: bool) -> Section:
         "What is due is taken away in a round of the loop, before the call; in process, by the call."
     )
     return Section("How long a call at its worst holds up others", method, figures)
+
+
+def longest_waits_on_sqlite(*, quick: bool) -> Section:
+    """The same for each method that writes, with SQLite."""
+    repetitions = 2 if quick else 5
+    with (
+        running(_SQLITE, noop_plugin.SECTION, environment=noop_plugin.ENVIRONMENT) as supervisord,
+        closing(Wire(supervisord.socket_path)) as wire,
+        watching(supervisord.socket_path) as watcher,
+    ):
+        client = _Client(supervisord.socket_path, wire, watcher)
+        figures = [_whole_call(client, case, repetitions) for case in [*STORES, *DELETES] if case.writes]
+    method = (
+        "As above, with `storage = sqlite:PATH`: what is written goes into the write-ahead log in the same call. "
+        f"Medians of {repetitions}."
+    )
+    return Section("How long a call at its worst holds up others, with SQLite", method, figures)

@@ -1,5 +1,6 @@
 """What the state machine seldom reaches: each limit exactly, and the words of the errors."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -217,3 +218,21 @@ def test_a_call_about_more_entries_than_there_can_be_is_refused_unread() -> None
         bench.write(operations.delete_many, [""] * 10_001)
     with pytest.raises(LimitExceededError, match=text.format("keys")):
         bench.cache.fetch_many([""] * 10_001)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_after_a_write_as_before_it(collects: bool) -> None:
+    bench = Bench()
+    seen = []
+    bench.cache.observers = (lambda _: seen.append(gc.isenabled()),)
+    if not collects:
+        gc.disable()
+    try:
+        bench.write(operations.store, "k", 1)
+        assert gc.isenabled() is collects
+        with pytest.raises(InvalidKeyError):
+            bench.write(operations.store, "", 1)
+        assert gc.isenabled() is collects
+    finally:
+        gc.enable()
+    assert seen == [False]
