@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from supervisor_cache.client.local import open_local
     from supervisor_cache.client.publishing import publish
 
-__version__ = "2.0.0.dev0"
+__version__ = "2.0.0"
 
 __all__ = [
     "AccessDeniedError",
