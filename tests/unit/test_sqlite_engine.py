@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -825,16 +826,18 @@ class TestHarm:
     def test_locks_that_sqlite_waits_for_are_seldom_tried(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         fill(bench)
 
-        class Waits:
-            """A cursor that gives up, after 10 s."""
-
-            def execute(self, *_: object) -> None:
-                raise sqlite3.OperationalError("locking protocol")
+        def waits(*_: object) -> None:
+            bench.clock.pass_by(10)
+            raise sqlite3.OperationalError("locking protocol")
 
         with monkeypatch.context() as untouched:
-            untouched.setattr(engine(bench), "_cursor", Waits())
+            untouched.setattr(engine(bench), "_cursor", SimpleNamespace(execute=waits))
+            untouched.setattr(engine(bench), "_slices", waits)
             with pytest.raises(UnavailableError, match="not stored: locking protocol"):
                 bench.write(operations.store, "k", 2)
+            before = bench.clock.elapsed()
+            assert ticks(bench) is State.DEGRADED
+            assert bench.clock.elapsed() > before + 10
             untouched.setattr(engine(bench), "align", pytest.fail)
             for _ in range(3):
                 assert ticks(bench, 15) is State.DEGRADED

@@ -82,8 +82,8 @@ _PAGE_BYTES = 4096
 _RETRY = 1.0
 # The same where somebody else had it locked: to ask again costs little.
 _RETRY_BUSY = 0.05
-# The same where somebody else holds locks that no SQLite holds for long: it takes 10 s to give up then.
-_RETRY_PROTOCOL = 60.0
+# The same where an attempt took long, in times of that: SQLite waits 10 s for some locks that another program may hold.
+_RETRY_TIMES = 6.0
 # Changes after which what the history has dropped is dropped here, as many in one commit, and after which the log is
 # written back: then the next commit has to wait for the disk once.
 _TRIM = 500
@@ -112,7 +112,6 @@ _BUSY = frozenset({5, 6})  # SQLITE_BUSY, SQLITE_LOCKED
 _IO_ERROR = 10
 # What it says of files that are shorter than they should be.
 _HARMED = _CORRUPT | {_IO_ERROR}
-_PROTOCOL = 15
 _FULL = 13
 
 _TROUBLE = (sqlite3.Error, OSError, OverflowError, Trouble)
@@ -281,6 +280,7 @@ class SqliteEngine:
 
     def align(self) -> Generator[None, None, bool]:
         """Do as `retry`, in slices; between two of them others have their turn, but no other method is called."""
+        began = self._clock.elapsed()
         try:
             self._let_go_of_harmed()
             if self._connection is not None and not self._behind and self.state is not State.DEGRADED:
@@ -295,6 +295,8 @@ class SqliteEngine:
             yield from self._slices()
         except _TROUBLE as error:
             self._fail(error)
+            now = self._clock.elapsed()
+            self._not_before = max(self._not_before, now + _RETRY_TIMES * (now - began))
             return False
         self._was_full = False
         self._is_well()
@@ -430,7 +432,7 @@ class SqliteEngine:
             return
         self._behind = True
         self._was_full = code == _FULL or getattr(error, "errno", 0) == errno.ENOSPC or self._was_full
-        self._not_before = self._clock.elapsed() + (_RETRY_PROTOCOL if code == _PROTOCOL else _RETRY)
+        self._not_before = self._clock.elapsed() + _RETRY
         if code in _CORRUPT:
             self._detach()
 
@@ -708,7 +710,6 @@ _TEXTS = {
     "disk I/O error": 10,
     "malformed": 11,
     "disk is full": 13,
-    "locking protocol": 15,
     "not a database": 26,
 }
 
