@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault
+from xmlrpc.client import Fault, dumps, loads
 
 import pytest
 
@@ -25,7 +25,7 @@ from supervisor_cache.engines.memory import MemoryEngine
 from supervisor_cache.server.clock import HostClock
 from tests.cluster import Cluster
 from tests.conftest import StartSupervisord
-from tests.e2e.raw import Server
+from tests.e2e.raw import Server, post
 from tests.e2e.web import Web
 from tests.harness import Supervisord, free_port, program, until
 
@@ -129,6 +129,19 @@ def test_a_writer_reads_what_it_has_written(start_host: StartHost) -> None:
         host = (one, other)[number % 2].unix().cache
         assert host.store("k", number) is True
         assert host.fetch("k") == number
+
+
+def test_a_request_behind_a_write_is_not_taken_for_more_of_it(start_host: StartHost) -> None:
+    server = Server(start_host(), inet=False)
+    first, second = (post(dumps((key, 1), "cache.store").encode()) for key in ("first", "second"))
+    with server.connect() as connection:
+        connection.send(first + second)
+        reply = connection.reply()
+        assert reply is not None
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert loads(reply.body)[0][0] is True
+        assert connection.is_closed()
+    assert server.supervisord.unix().cache.getItems() == {"first": 1}
 
 
 def test_conditions_hold_for_all_hosts(start_host: StartHost) -> None:
